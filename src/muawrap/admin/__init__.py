@@ -1,0 +1,1 @@
+"""The `muawrap` program beside `sendmail`: demo, check, version."""

@@ -1,0 +1,93 @@
+"""The one exception of the program: a stage, a subject and an SMTP reply as one sentence."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from muawrap.mail import Reply
+
+TRY_AGAIN = "not sent, try again"
+REFUSED = "not sent, refused"
+UNCERTAIN = "may have been sent"
+
+NAMED = 10
+"""How many failures of one kind a sentence names before it says "and N more" (RULES A7)."""
+
+
+class Stage(Enum):
+    """Where a dialogue stood: what we were doing, and how the host's reply to it is introduced."""
+
+    CONNECT = ("connecting", "")
+    GREETING = ("waiting for the greeting", "greeted us with")
+    EHLO = ("saying EHLO", "answered EHLO with")
+    STARTTLS = ("asking for TLS", "answered STARTTLS with")
+    TLS = ("setting up TLS", "")
+    AUTH = ("authenticating", "answered AUTH with")
+    MAIL = ("naming the sender", "refused the sender: ")
+    RCPT = ("naming the recipients", "refused the recipient")
+    DATA = ("announcing the text", "answered DATA with")
+    TEXT = ("sending the text", "interrupted the text with")
+    VERDICT = ("waiting for the verdict on the message", "refused the message:")
+
+    @property
+    def doing(self) -> str:
+        """As in "lost connection while naming the sender"."""
+        return self.value[0]
+
+    @property
+    def answered(self) -> str:
+        """As in "smtp.example.org:25 greeted us with 421 busy"."""
+        return self.value[1].strip()
+
+
+class Failure(Exception):
+    """Why a message was not sent, or may not have been: fields for the program, one sentence for people.
+
+    lead      one of TRY_AGAIN, REFUSED, UNCERTAIN (RULES A3)
+    what      the fact in words; with a reply it may be empty, for then the reply is the fact
+    stage     where the dialogue stood; None for what happened before any host was contacted
+    host      "name:port" of the smart host, recipient "<address>" where one is to blame
+    reply     the host's own reply, whole
+    advice    what to do about it
+    reasons   the failures this one sums up, in order
+    where     the configuration file or the file and line the fact was found in
+    """
+
+    def __init__(
+        self,
+        what: str = "",
+        *,
+        lead: str = REFUSED,
+        stage: Stage | None = None,
+        host: str = "",
+        recipient: str = "",
+        reply: Reply | None = None,
+        advice: str = "",
+        reasons: tuple[Failure, ...] = (),
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.lead = lead
+        self.stage = stage
+        self.host = host
+        self.recipient = recipient
+        self.reply = reply
+        self.advice = advice
+        self.reasons = reasons
+
+    def sentence(self, named: int = NAMED) -> str:
+        """The failure without lead and advice; of several reasons at most `named` are told."""
+        if self.reasons:
+            told = [reason.sentence(named) for reason in self.reasons[:named]]
+            if len(self.reasons) > named:
+                told.append(f"and {len(self.reasons) - named} more")
+            return (f"{self.what}: " if self.what else "") + "; ".join(told)
+        if self.stage is None:
+            return self.what
+        if self.reply is not None:
+            parts = [self.host, self.stage.answered, self.recipient, str(self.reply)]
+            return " ".join(filter(None, parts)) + (f" ({self.what})" if self.what else "")
+        return f"{self.host}: {self.what} while {self.stage.doing}"
+
+    def __str__(self) -> str:
+        return self.sentence()

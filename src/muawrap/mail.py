@@ -1,0 +1,214 @@
+"""The values that travel from station to station: asked, read, handed over, come back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+BLOCK = 256 * 1024
+"""Octets read or sent at once: large enough that system calls cost nothing, small beside the memory budget."""
+
+
+# -- from the command line ------------------------------------------------------------------------------------------
+
+
+class Invocation(NamedTuple):
+    """What the caller asked for, by options, arguments and the name the program was called by."""
+
+    mode: str = "deliver"  # deliver, verify, queue (print that it is empty), nothing, version, help, refused
+    refusal: str = ""  # why the mode is refused
+    recipients: tuple[str, ...] = ()  # address arguments, each as given: an address list (RFC 5322)
+    sender: str | None = None  # -f as given; "" is the null sender, None: no -f
+    full_name: str = ""  # -F
+    config: str | None = None  # -C
+    extract: bool = False  # -t
+    dot_ends: bool = True  # without -i a line "." ends the message (RULES F2)
+    gateway: bool = False  # -G: no header is added
+    verbose: bool = False  # -v
+    utf8: bool = False  # -U: SMTPUTF8 is asked for
+    notify: str = ""  # -N, as it goes into RCPT NOTIFY= (RFC 3461, 4.1)
+    returns: str = ""  # -R: FULL or HDRS (RFC 3461, 4.3)
+    envelope_id: str = ""  # -V, as xtext (RFC 3461, 4.4)
+
+
+# -- the message ----------------------------------------------------------------------------------------------------
+
+
+class Header(NamedTuple):
+    """One header field as the caller wrote it: its name in lower case, and all its octets, lines ended by LF."""
+
+    name: str
+    octets: bytes
+
+    @property
+    def value(self) -> str:
+        """What follows the colon, unfolded; octets that are not UTF-8 survive as surrogate escapes."""
+        text = self.octets.decode("utf-8", "surrogateescape")
+        return text.partition(":")[2].replace("\n", "").strip()
+
+
+class Body:
+    """The text below the header block: lines ended by LF, in memory or in an unlinked file.
+
+    `size` counts octets as spooled, `lines` line ends, so that size + lines is what CRLF makes of it.
+    """
+
+    def __init__(self, memory: bytes = b"", file: int | None = None) -> None:
+        self._memory = memory
+        self._file = file
+        self.size = len(memory)
+        self.lines = memory.count(b"\n")
+        self.eight_bit = not memory.isascii()
+
+    @classmethod
+    def spooled(cls, file: int, size: int, lines: int, eight_bit: bool) -> Body:
+        """A body in the open file `file`, from its beginning; the counts were taken while it was written."""
+        body = cls(file=file)
+        body.size, body.lines, body.eight_bit = size, lines, eight_bit
+        return body
+
+    def blocks(self) -> Iterator[bytes]:
+        """The octets in blocks of at most BLOCK, from the beginning, as often as asked."""
+        if self._file is None:
+            if self._memory:
+                yield self._memory
+            return
+        offset = 0
+        while block := os.pread(self._file, BLOCK, offset):
+            offset += len(block)
+            yield block
+
+
+class Message(NamedTuple):
+    """A message as read: its header fields in order, and its body."""
+
+    headers: tuple[Header, ...]
+    body: Body
+
+
+# -- the smart hosts ------------------------------------------------------------------------------------------------
+
+
+class Secret(NamedTuple):
+    """One place a password may be found in: the form (literal, keyring, command, file, env) and its value."""
+
+    form: str
+    value: str | tuple[str, ...]
+
+    def __repr__(self) -> str:
+        # A literal must not reach a log or a traceback by way of repr().
+        return f"Secret({self.form!r}, ...)"
+
+
+class Auth(NamedTuple):
+    """How to authenticate (RFC 4954); without a user there is no AUTH."""
+
+    user: str = ""
+    password: tuple[Secret, ...] = ()
+    mechanisms: tuple[str, ...] = ()
+    allow_plaintext: bool = False
+
+
+class Tls(NamedTuple):
+    """The certificate policy: required, if-offered or none."""
+
+    policy: str = ""  # "" until the scheme of a URL decides
+    ca_file: str = ""
+    min_version: str = "1.2"
+    server_name: str = ""
+
+
+class Timeouts(NamedTuple):
+    """Seconds on the monotonic clock for each stage (RFC 5321, 4.5.3.2); total 0 is no limit."""
+
+    connect: float = 30
+    greeting: float = 300
+    command: float = 300
+    data: float = 180
+    final: float = 600
+    total: float = 0
+
+
+class SmartHost(NamedTuple):
+    """One endpoint to try: where, how, and as whom."""
+
+    url: str
+    scheme: str  # smtp, submission, submissions
+    host: str  # name or address literal without brackets
+    port: int
+    auth: Auth = Auth()
+    tls: Tls = Tls()
+    timeouts: Timeouts = Timeouts()
+    sender: str = ""  # the host's own `from`
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+# -- the transaction ------------------------------------------------------------------------------------------------
+
+
+class Recipient(NamedTuple):
+    """A final remote recipient, and how it was reached from an address the caller gave."""
+
+    address: str
+    trail: tuple[str, ...]
+    shown: str  # how it is named to the caller: "<address>", or by whose .forward it was reached (RULES D5)
+
+
+class Way(NamedTuple):
+    """One smart host with the envelope sender and the header block it would get."""
+
+    host: SmartHost
+    sender: str
+    header: bytes  # the whole block, lines ended by LF, without the empty line
+    rewritten: bool = False  # a From: that may not pass became `from` (RULES F10)
+
+
+class Transaction(NamedTuple):
+    """One MAIL, all recipients, one text: what every smart host of `ways` is offered in turn (RULES B1)."""
+
+    ways: tuple[Way, ...]
+    recipients: tuple[Recipient, ...]
+    body: Body
+    message_id: str  # for the log
+    hostname: str  # for EHLO; "": the address literal of the connection
+    utf8: bool = False
+    notify: str = ""
+    returns: str = ""
+    envelope_id: str = ""
+    dial_delay: float = 0
+    tempfail: str = "final"
+
+
+# -- the outcome ----------------------------------------------------------------------------------------------------
+
+
+class Reply(NamedTuple):
+    """A complete, well-formed SMTP reply (RFC 5321, 4.2): its code and the text of each line."""
+
+    code: int
+    lines: tuple[str, ...]
+
+    @property
+    def kind(self) -> int:
+        """The first digit: 2 done, 3 go on, 4 not now, 5 no."""
+        return self.code // 100
+
+    def __str__(self) -> str:
+        return " ".join((str(self.code), *filter(None, (line.strip() for line in self.lines))))
+
+
+class Receipt(NamedTuple):
+    """Proof of delivery: who accepted the message, over what, and in which words."""
+
+    host: str = ""  # "" when everything was discarded and nobody was contacted
+    sender: str = ""
+    tls: str = "none"  # "TLSv1.3", "TLSv1.3 unverified" or "none"
+    user: str = ""  # the user authenticated as
+    size: int = 0  # octets, as SIZE= counts them (RFC 1870)
+    reply: str = ""
+    rewritten: bool = False
+    degraded: tuple[str, ...] = ()  # why the hosts before this one did not take it

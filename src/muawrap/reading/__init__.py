@@ -1,0 +1,1 @@
+"""What the caller gave us: the command line and the message."""

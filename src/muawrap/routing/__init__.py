@@ -1,0 +1,1 @@
+"""Who gets the message, and by which way."""

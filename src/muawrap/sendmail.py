@@ -1,0 +1,174 @@
+"""The whole story on one page: read, route, submit, report."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from typing import NoReturn
+
+import muawrap
+from muawrap import config, report
+from muawrap.failure import TRY_AGAIN, Failure
+from muawrap.mail import Body, Invocation, Message, Receipt
+from muawrap.reading import message as reading
+from muawrap.reading import options
+from muawrap.routing import redirect, transaction
+from muawrap.routing.aliases import Aliases
+from muawrap.routing.forward import Forwards, include
+from muawrap.routing.redirect import Expansion
+
+USAGE = "usage: sendmail [-ti] [-f sender] [-F name] [-C file] [-v] [recipient ...] < message; see sendmail(8)\n"
+
+
+def main() -> NoReturn:
+    """What bin/sendmail calls: run, and end with the exit status."""
+    report.leave(run(sys.argv))
+
+
+def run(argv: list[str]) -> int:
+    """One call of the program; the exit status is 0 or 1 (RULES A1)."""
+    _fill_descriptors()
+    facts = report.Facts()
+    invocation = Invocation()
+    unread = True
+    try:
+        invocation = options.parse(argv)
+        if invocation.mode in ANSWERS:
+            return report.answer(ANSWERS[invocation.mode])
+        _refuse_what_cannot_be(invocation)
+
+        settings = config.load(invocation.config, os.environ)
+        facts.log = settings.log
+        if invocation.mode == "verify":
+            return report.answer(_verify(invocation, settings))
+
+        unread = False
+        text, written = reading.read(0, invocation.dot_ends and settings.dot_ends_message, settings.max_received)
+        who = transaction.caller()
+        expansion = _route(_recipients(invocation, settings, written), settings, who)
+        facts.recipients = tuple(recipient.shown for recipient in expansion.recipients)
+        facts.notes = [("discarded", trail) for trail in expansion.discarded]
+        receipt = _submit(invocation, settings, text, expansion, who, facts)
+    except Failure as failure:
+        return _fail(failure, facts, invocation, unread)
+    except KeyboardInterrupt:
+        return _fail(Failure("interrupted", lead=TRY_AGAIN), facts, invocation, False)
+    except Exception as error:
+        what = f"internal error: {type(error).__name__}: {error}"
+        return _fail(Failure(what, advice="please report this"), facts, invocation, unread)
+    status = report.success(receipt, facts)
+    reading.drain(0)
+    return status
+
+
+ANSWERS = {
+    "queue": "Mail queue is empty\n",
+    "nothing": "",
+    "version": f"muawrap {muawrap.__version__}\n",
+    "help": USAGE,
+}
+"""What the modes say that neither take a message nor read a configuration (RULES E5)."""
+
+
+def _refuse_what_cannot_be(invocation: Invocation) -> None:
+    if invocation.mode == "refused":
+        raise Failure(invocation.refusal)
+    if os.getuid() != os.geteuid() or os.getgid() != os.getegid():
+        raise Failure("started set-uid or set-gid, and it needs no such right", advice="chmod ug-s")
+    if invocation.mode == "deliver" and _is_internet_socket(0):
+        raise Failure("standard input is an internet socket: this program runs no daemon, not under inetd either")
+
+
+def _recipients(invocation: Invocation, settings: config.Config, written: reading.Headers) -> list[str]:
+    """The addresses of the command line and, with -t, of the header (RULES E7). Raises Failure."""
+    given = reading.arguments(invocation.recipients)
+    if not invocation.extract:
+        return given
+    found = reading.recipients(written)
+    found = reading.without(found, given) if settings.extract_addresses_remove_arguments else given + found
+    if not found:
+        raise Failure("no recipient: To:, Cc: and Bcc: hold no address")
+    return found
+
+
+def _route(addresses: list[str], settings: config.Config, who: transaction.Caller) -> Expansion:
+    """Who gets the message. Raises Failure."""
+    world = redirect.World(
+        aliases=Aliases(settings.aliases, settings.aliases_may_be_missing),
+        forward=Forwards(settings.forward),
+        include=include,
+        host_local=settings.host_local,
+        local_domains=frozenset(settings.local_domains),
+        admin=settings.admin,
+        qualify_domain=settings.qualify_domain,
+        sees=lambda user: os.getuid() == 0 or user == who.login,
+    )
+    return redirect.expand(addresses, world)
+
+
+def _submit(
+    invocation: Invocation,
+    settings: config.Config,
+    text: Message,
+    expansion: Expansion,
+    who: transaction.Caller,
+    facts: report.Facts,
+) -> Receipt:
+    """Hand the message over, unless everything was discarded. Raises Failure."""
+    if not expansion.recipients:
+        return Receipt()
+    offer = transaction.build(invocation, settings, text, expansion.recipients, who)
+    facts.message_id, facts.sender = offer.message_id, offer.ways[0].sender
+
+    from muawrap.submission.deliver import deliver
+
+    return deliver(offer, report.trace if invocation.verbose else None)
+
+
+def _verify(invocation: Invocation, settings: config.Config) -> str:
+    """Route the addresses and tell the trails; nobody is contacted (RULES E9). Raises Failure."""
+    who = transaction.caller()
+    lines = []
+    for address in reading.arguments(invocation.recipients):
+        expansion = _route([address], settings, who)
+        message = Message((), Body())
+        if expansion.recipients:
+            transaction.build(invocation, settings, message, expansion.recipients, who)
+        for recipient in expansion.recipients:
+            lines.append(" -> ".join(dict.fromkeys((*recipient.trail, recipient.shown))))
+        lines += expansion.discarded
+    return "".join(f"{report.printable(line)}\n" for line in lines)
+
+
+def _fail(failure: Failure, facts: report.Facts, invocation: Invocation, unread: bool) -> int:
+    """Report a failure once the caller has been read to the end, so that it reads our status (RULES A6)."""
+    if invocation.mode != "deliver":
+        return report.failure(failure, None)
+    if not os.isatty(0) and not _is_internet_socket(0):
+        if unread:
+            reading.skip(0, invocation.dot_ends)
+        reading.drain(0)
+    return report.failure(failure, facts)
+
+
+def _fill_descriptors() -> None:
+    """Give closed descriptors 0 to 2 a file, so that no socket takes their place; 0 stays unreadable (RULES F8)."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_WRONLY)  # takes the lowest number that is free: this one
+
+
+def _is_internet_socket(descriptor: int) -> bool:
+    """Whether inetd would have started us; AF_UNIX is as good as a pipe, Node hands one over (RULES E5)."""
+    try:
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            return False
+        import socket
+
+        with socket.socket(fileno=os.dup(descriptor)) as copy:
+            return copy.family in (socket.AF_INET, socket.AF_INET6)
+    except OSError:
+        return False

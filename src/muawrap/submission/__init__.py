@@ -1,0 +1,1 @@
+"""Handing the message over to a smart host."""

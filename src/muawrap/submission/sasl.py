@@ -1,0 +1,65 @@
+"""SASL mechanisms, as the answers to a server's challenges; pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+BY_DEFAULT = ("PLAIN", "LOGIN")
+"""What is tried unasked, strongest first: over verified TLS they are equal, and PLAIN is the standard."""
+
+CHALLENGES = 10  # no mechanism asks as often
+
+
+class Mechanism(NamedTuple):
+    """One mechanism with its credentials: the initial response (None: it waits for a challenge), then answers."""
+
+    name: str
+    initial: bytes | None
+    answer: Callable[[bytes], bytes]
+
+
+def choose(offered: tuple[str, ...], wanted: tuple[str, ...]) -> str:
+    """The first wanted mechanism that is offered, "" where none is; CRAM-MD5 only where it is asked for by name."""
+    return next((name for name in wanted or BY_DEFAULT if name in offered), "")
+
+
+def mechanism(name: str, user: str, password: str) -> Mechanism:
+    """A mechanism ready to run."""
+    return {"PLAIN": _plain, "LOGIN": _login, "CRAM-MD5": _cram_md5}[name](user.encode(), password.encode())
+
+
+def encode(octets: bytes) -> str:
+    """RFC 4954, 4: base64, and "=" for an empty response."""
+    return base64.b64encode(octets).decode("ascii") or "="
+
+
+def decode(text: str) -> bytes:
+    """A challenge. Raises ValueError where it is no base64."""
+    try:
+        return base64.b64decode(text.strip(), validate=True)
+    except binascii.Error as error:
+        raise ValueError(str(error)) from error
+
+
+def _plain(user: bytes, password: bytes) -> Mechanism:
+    """RFC 4616."""
+    return Mechanism("PLAIN", b"\0" + user + b"\0" + password, lambda challenge: b"\0" + user + b"\0" + password)
+
+
+def _login(user: bytes, password: bytes) -> Mechanism:
+    """draft-murchison-sasl-login: the user, then the password, whatever the prompts say."""
+    answers: Iterator[bytes] = iter((user, password))
+    return Mechanism("LOGIN", None, lambda challenge: next(answers, b""))
+
+
+def _cram_md5(user: bytes, password: bytes) -> Mechanism:
+    """RFC 2195."""
+
+    def answer(challenge: bytes) -> bytes:
+        return user + b" " + hmac.new(password, challenge, "md5").hexdigest().encode("ascii")
+
+    return Mechanism("CRAM-MD5", None, answer)
