@@ -157,6 +157,14 @@ class Recipient(NamedTuple):
     trail: tuple[str, ...]
     shown: str  # how it is named to the caller: "<address>", or by whose .forward it was reached (RULES D5)
 
+    @property
+    def story(self) -> str:
+        """The trail, down to the address where the caller may read it."""
+        if self.address not in self.shown:
+            return self.shown
+        steps = self.trail[:-1] if self.trail[-1:] == (self.address,) else self.trail
+        return " -> ".join((*steps, self.shown))
+
 
 class Way(NamedTuple):
     """One smart host with the envelope sender and the header block it would get."""

@@ -135,8 +135,7 @@ def _verify(invocation: Invocation, settings: config.Config) -> str:
         message = Message((), Body())
         if expansion.recipients:
             transaction.build(invocation, settings, message, expansion.recipients, who)
-        for recipient in expansion.recipients:
-            lines.append(" -> ".join(dict.fromkeys((*recipient.trail, recipient.shown))))
+        lines += [recipient.story for recipient in expansion.recipients]
         lines += expansion.discarded
     return "".join(f"{report.printable(line)}\n" for line in lines)
 

@@ -1,0 +1,31 @@
+# `make demo` and `make test` set themselves up: they need python3 (3.10 or newer, with its venv module) and make.
+PYTHON = python3
+VENV = .venv
+IN = $(VENV)/bin
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.demo
+	@$(IN)/muawrap demo
+
+test: $(VENV)/.dev
+	$(IN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev
+	$(IN)/ruff check .
+	$(IN)/ruff format --check .
+	$(IN)/mypy
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(VENV)/bin/python pyproject.toml
+	$(IN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml
+	$(IN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .venv-ci-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

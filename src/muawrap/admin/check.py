@@ -1,0 +1,117 @@
+"""`muawrap check`: the configuration read, every smart host reached, TLS and AUTH tried, nothing sent."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import NamedTuple
+
+import click
+
+from muawrap import report
+from muawrap.config import Config, hosts_for, load
+from muawrap.failure import Failure
+from muawrap.mail import SmartHost, Way
+from muawrap.routing.aliases import AliasFile, Aliases
+from muawrap.routing.members import MemberError, members
+from muawrap.submission import secrets
+from muawrap.submission.deliver import ready
+
+HEADINGS = ("smart host", "for", "time", "TLS", "AUTH", "SIZE", "verdict")
+
+
+class Finding(NamedTuple):
+    """One row of the table, and what to say below it."""
+
+    row: tuple[str, ...]
+    good: bool
+    remark: str = ""
+
+
+def run(given: str | None, verbose: bool) -> int:
+    """Check everything and print it; 0 where a message could be sent by every smart host."""
+    try:
+        config = load(given, os.environ)
+        aliases = Aliases(config.aliases, config.aliases_may_be_missing).files
+    except Failure as failure:
+        click.echo(f"{report.printable(str(failure))}" + (f" ({failure.advice})" if failure.advice else ""), err=True)
+        return 1
+    click.echo(f"configuration  {config.source}")
+    for file in aliases:
+        click.echo(f"aliases        {file.path}: {len(file.entries)} names")
+        for complaint in complaints(file):
+            click.echo(f"               {report.printable(complaint)}")
+    click.echo()
+    findings = [_try(host, purpose, config, verbose) for host, purpose in all_hosts(config)]
+    for line in table([HEADINGS, *(finding.row for finding in findings)]):
+        click.echo(line)
+    for finding in findings:
+        if finding.remark:
+            click.echo(f"\n{report.printable(finding.remark)}")
+    if not findings:
+        click.echo("no smart host is configured: set smart_hosts")
+    return 0 if findings and all(finding.good for finding in findings) else 1
+
+
+def all_hosts(config: Config) -> list[tuple[SmartHost, str]]:
+    """Every smart host of the configuration with every account it is used with, and for whom."""
+    purposes = [(None, None, "everybody")]
+    found: dict[SmartHost, list[str]] = {}
+    for route, account, purpose in [
+        *purposes,
+        *((None, one, f"account {', '.join((*one.match, *one.users))}") for one in config.accounts),
+        *((one, None, f"route {', '.join(one.recipients)}") for one in config.routes),
+    ]:
+        for host in hosts_for(config, route, account):
+            found.setdefault(host, []).append(purpose)
+    return [(host, "; ".join(_short(who))) for host, who in found.items()]
+
+
+def _short(purposes: list[str]) -> list[str]:
+    return purposes[:1] if purposes[0] == "everybody" else purposes
+
+
+def complaints(file: AliasFile) -> list[str]:
+    """What in an alias file would fail those who use it (RULES D4)."""
+    found = [f"line {number}: no entry" for number in file.wrong]
+    for name, (number, text) in file.entries.items():
+        try:
+            kinds = {member.kind for member in members(text)}
+        except MemberError as error:
+            found.append(f"line {number}: {name}: {error}")
+            continue
+        found += [
+            f"line {number}: {name}: delivers to a {kind}, which fails here"
+            for kind in ("command", "file")
+            if kind in kinds
+        ]
+    return found
+
+
+def _try(host: SmartHost, purpose: str, config: Config, verbose: bool) -> Finding:
+    """Everything but MAIL, with one smart host."""
+    begin = time.monotonic()
+    try:
+        password = secrets.password(host.auth) if host.auth.user else ""
+        connection = ready(
+            Way(host, "", b""), config.hostname, password, report.trace if verbose else None, float("inf")
+        )
+    except Failure as failure:
+        advice = f" ({failure.advice})" if failure.advice else ""
+        taken = f"{time.monotonic() - begin:.2f} s"
+        return Finding((host.url, purpose, taken, "", "", "", "FAILED"), False, f"{failure}{advice}")
+    taken = f"{time.monotonic() - begin:.2f} s"
+    limit = connection.capabilities.size_limit
+    user = host.auth.user or "-"
+    row = (host.url, purpose, taken, connection.tls_name, user, f"{limit // 1_000_000} MB" if limit else "-", "good")
+    connection.leave()
+    return Finding(row, True)
+
+
+def table(rows: list[tuple[str, ...]]) -> list[str]:
+    """Rows as lines, each column as wide as its widest cell."""
+    widths = [max(len(report.printable(row[column])) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(report.printable(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

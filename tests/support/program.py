@@ -1,0 +1,109 @@
+"""The program run as a user does: a command line and standard input in, exit status and output out."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+TABLE = re.compile(r"^[ \t]*\[\[?[\w.-]+\]\]?[ \t]*(#.*)?$", re.MULTILINE)
+
+
+class HasPort(Protocol):
+    port: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended."""
+
+    status: int
+    out: bytes
+    err: bytes
+
+    @property
+    def sentence(self) -> str:
+        """The one line of standard error (RULES A3)."""
+        assert re.fullmatch(rb"sendmail: [\x20-\x7e]+\n", self.err), f"not one printable line: {self.err!r}"
+        return self.err.decode("ascii").rstrip("\n")
+
+
+class Program:
+    """A throw-away installation below a temporary folder, with a configuration and a log of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.bin = folder / "bin"
+        self.config = folder / "etc" / "muawrap.toml"
+        self.log_file = folder / "log"
+        self.bin.mkdir()
+        shutil.copy(REPOSITORY / "bin" / "sendmail", self.bin / "sendmail")
+        (self.bin / "python3").symlink_to(os.path.realpath(sys.executable))
+        if sys.prefix != sys.base_prefix:  # the virtual environment's packages are there for the program too
+            shutil.copy(Path(sys.prefix, "pyvenv.cfg"), folder)
+            (folder / "lib").symlink_to(Path(sys.prefix, "lib"))
+        (folder / "src").symlink_to(REPOSITORY / "src")
+
+    def configure(self, toml: str) -> None:
+        """Write the configuration. A text without a log key gets one, after its other top-level keys."""
+        if not re.search(r"^log\s*=", toml, re.MULTILINE):
+            table = TABLE.search(toml)
+            keys, tables = (toml[: table.start()], toml[table.start() :]) if table else (toml, "")
+            newline = "" if keys.endswith("\n") or not keys else "\n"
+            toml = f'{keys}{newline}log = "{self.log_file}"\n{tables}'
+        self.config.parent.mkdir(mode=0o700, exist_ok=True)
+        self.config.write_text(toml, encoding="utf-8")
+        self.config.chmod(0o600)
+
+    def run(
+        self,
+        *argv: str | bytes,
+        stdin: bytes | int | None = b"",  # bytes to read, or a descriptor as subprocess takes it
+        name: str = "sendmail",
+        env: dict[str, str] | None = None,  # instead of the minimal one
+        timeout: float = 60,
+        cwd: Path | None = None,
+        config: bool = True,  # False: without -C
+        **popen: Any,
+    ) -> Result:
+        command: list[str | bytes | Path] = [self.named(name)]
+        if config:
+            command += ["-C", self.config]
+        if isinstance(stdin, bytes):
+            popen["input"] = stdin
+        else:
+            popen["stdin"] = stdin
+        done = subprocess.run(
+            [*command, *argv],
+            capture_output=True,
+            env={"PATH": "/usr/bin:/bin", "HOME": str(self.folder)} if env is None else env,
+            timeout=timeout,
+            cwd=cwd,
+            check=False,
+            **popen,
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    def named(self, name: str) -> Path:
+        """The program under this name, which is a link to bin/sendmail."""
+        path = self.bin / name
+        if not path.exists():
+            path.symlink_to("sendmail")
+        return path
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text(encoding="utf-8") if self.log_file.exists() else ""
+
+    @staticmethod
+    def smart_hosts(*hosts: HasPort | str) -> str:
+        """The configuration's line for these servers or URLs."""
+        urls = [host if isinstance(host, str) else f"smtp://127.0.0.1:{host.port}" for host in hosts]
+        return "smart_hosts = [{}]\n".format(", ".join(f'"{url}"' for url in urls))
