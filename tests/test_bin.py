@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import os
 import shutil
 import subprocess
@@ -37,7 +39,7 @@ def spied(tmp_path: Path) -> Path:
 def told(*command: str | Path, env: dict[str, str] = MINIMAL, cwd: Path | None = None) -> dict[str, object]:
     done = subprocess.run([*command], capture_output=True, env=env, cwd=cwd, check=True)
     assert done.stderr == b""
-    answer: dict[str, object] = __import__("json").loads(done.stdout)
+    answer: dict[str, object] = json.loads(done.stdout)
     return answer
 
 
@@ -94,6 +96,20 @@ def test_the_python_beside_the_program_is_the_one_that_runs_it(spied: Path) -> N
     beside = spied / "bin" / "python3"
     beside.symlink_to(os.path.realpath(sys.executable))
     assert told(spied / "bin" / "sendmail")["executable"] == str(beside)
+
+
+def test_a_python_that_is_too_old_can_read_enough_to_say_so() -> None:
+    """One line instead of a syntax error."""
+    ast.parse((REPOSITORY / "bin" / "sendmail").read_text(), feature_version=(3, 4))
+
+
+def test_a_machine_without_python_is_told_so_in_one_line(spied: Path, tmp_path: Path) -> None:
+    """The same form as every other failure."""
+    script = (spied / "bin" / "sendmail").read_text().replace("/usr/bin/python3.1[0-9]", "/nowhere/python3.1[0-9]")
+    (spied / "bin" / "sendmail").write_text(script)
+    done = subprocess.run([spied / "bin" / "sendmail"], env={"PATH": str(tmp_path)}, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (1, b"", 1)
+    assert done.stderr.startswith(b"sendmail: not sent, refused: there is no python3")
 
 
 def test_the_name_decides_what_it_does(program: Program) -> None:

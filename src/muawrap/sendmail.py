@@ -58,7 +58,7 @@ def run(argv: list[str]) -> int:
         what = f"internal error: {type(error).__name__}: {error}"
         return _fail(Failure(what, advice="please report this"), facts, invocation, unread)
     status = report.success(receipt, facts)
-    reading.drain(0)
+    _hear_out(invocation, unread=False)
     return status
 
 
@@ -144,11 +144,17 @@ def _fail(failure: Failure, facts: report.Facts, invocation: Invocation, unread:
     """Report a failure once the caller has been read to the end, so that it reads our status (RULES A6)."""
     if invocation.mode != "deliver":
         return report.failure(failure, None)
-    if not os.isatty(0) and not _is_internet_socket(0):
-        if unread:
-            reading.skip(0, invocation.dot_ends)
-        reading.drain(0)
+    _hear_out(invocation, unread)
     return report.failure(failure, facts)
+
+
+def _hear_out(invocation: Invocation, unread: bool) -> None:
+    """Read what the caller still writes; a terminal's next line is not ours to take (RULES A6)."""
+    if os.isatty(0) or _is_internet_socket(0):
+        return
+    if unread:
+        reading.skip(0, invocation.dot_ends)
+    reading.drain(0)
 
 
 def _fill_descriptors() -> None:
