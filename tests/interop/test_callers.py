@@ -118,7 +118,7 @@ def s_nail(desk: Desk) -> Done:
         "v15-compat": "yes",
         "mta": str(desk.path),
         "mta-arguments": f"-C {desk.program.config}",
-        "sendwait": "yes",
+        "sendwait": "",  # else it is gone before it could hear of a failure
         "DEAD": str(desk.home / "dead.letter"),
     }
     sets = [word for name, value in settings.items() for word in ("-S", f"{name}={value}")]
@@ -165,6 +165,11 @@ def decoded(arrived: Arrived) -> str:
     return payload.decode(arrived.parsed.get_content_charset("utf-8"))
 
 
+def added_by(caller: str) -> str:
+    """What it puts behind every body."""
+    return "\n" if caller.startswith("PHP") else ""
+
+
 @pytest.mark.parametrize("caller", CALLERS)
 def test_a_message_arrives_as_it_was_written(desk: Desk, caller: str) -> None:
     """A2, B1, F3, F4: with all its recipients, nothing lost, nothing shown that is not for everyone."""
@@ -175,11 +180,12 @@ def test_a_message_arrives_as_it_was_written(desk: Desk, caller: str) -> None:
     assert arrived.sender == ME
     parsed = arrived.parsed
     assert (parsed["Subject"], parsed["To"], parsed["Cc"]) == (SUBJECT, TO, CC)
-    assert "Bcc" not in parsed and BCC.encode() not in arrived.header
+    assert "Bcc" not in parsed
+    assert BCC.encode() not in arrived.header
     for name in ("From", "Date", "Message-ID", "Subject", "To", "Cc"):
         assert len(parsed.get_all(name, [])) == 1, name
     assert ME in parsed["From"]
-    assert decoded(arrived) == BODY
+    assert decoded(arrived) == BODY + added_by(caller)
 
 
 @pytest.mark.parametrize("caller", CALLERS)
@@ -238,15 +244,14 @@ DSN = 'set dsn_notify="failure,delay"\nset dsn_return=hdrs\n'
 def test_mutt_asks_for_delivery_notifications(desk: Desk, program: Program, tmp_path: Path) -> None:
     """E6: -N and -R are DSN."""
     with Exim(tmp_path, extra="dsn_advertise_hosts = *\n") as notifying:
-        desk.exim = notifying
-        desk.__post_init__ if False else None
         program.configure(program.smart_hosts(notifying))
         done = mutt(desk, settings=DSN)
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
         assert only(notifying).recipients == [TO, CC, BCC]
         mail, *rcpts = (line for line in notifying.said if line.startswith(("MAIL", "RCPT")))
         assert "RET=HDRS" in mail
-        assert len(rcpts) == 3 and all("NOTIFY=FAILURE,DELAY" in rcpt for rcpt in rcpts)
+        assert len(rcpts) == 3
+        assert all("NOTIFY=FAILURE,DELAY" in rcpt for rcpt in rcpts)
 
 
 def test_a_host_without_dsn_gets_the_message_of_mutt_all_the_same(desk: Desk) -> None:
@@ -359,7 +364,8 @@ def assert_from_cron(arrived: Arrived, to: str, body: str) -> None:
     assert "Content-Transfer-Encoding: 8bit" in lines
     assert "X-Cron-Env: <LOGNAME=root>" in lines
     assert arrived.parsed["Subject"].startswith("Cron <root@")
-    assert arrived.parsed["Date"] and arrived.parsed["Message-ID"]
+    assert arrived.parsed["Date"]
+    assert arrived.parsed["Message-ID"]
     assert arrived.body.decode() == body
 
 
@@ -394,9 +400,9 @@ def test_a_real_cron_has_the_output_of_its_job_delivered(desk: Desk, tmp_path: P
     """The program where sendmail is, a job at start, and a MAILTO with two addresses in one word."""
     need("cron")
     if os.geteuid() != 0 or shutil.which("sendmail", path="/usr/sbin") is None:
-        pytest.skip("needs root, and a /usr/sbin/sendmail to put the program over")
+        missing("root, and a /usr/sbin/sendmail to put the program over")
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode != 0:
-        pytest.skip("needs mount namespaces")
+        missing("mount namespaces")
 
     stage = tmp_path / "stage"
     (stage / "empty").mkdir(parents=True)

@@ -38,6 +38,8 @@ MAIN = """\
 exim_user = {uid}
 exim_group = {gid}
 admin_groups = {gid}
+# Without this an Exim that is not root's would take itself for a test, and log to standard error
+deliver_drop_privilege
 primary_hostname = smarthost.example
 spool_directory = {folder}/spool
 log_file_path = {folder}/%slog
