@@ -21,6 +21,7 @@ FLOORS = (
     {"failure", "addresses"},
     {"trust", "extras"},
     {"schema"},
+    {"document", "environment"},
     {"config"},
     {"report"},
     {"reading", "routing", "submission"},  # the stations: none imports another

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import sys
 from typing import NoReturn
 
@@ -11,8 +10,8 @@ import muawrap
 from muawrap import config, report
 from muawrap.failure import TRY_AGAIN, Failure
 from muawrap.mail import Body, Invocation, Message, Receipt
+from muawrap.reading import descriptors, options
 from muawrap.reading import message as reading
-from muawrap.reading import options
 from muawrap.routing import redirect, transaction
 from muawrap.routing.aliases import Aliases
 from muawrap.routing.forward import Forwards, include
@@ -28,7 +27,7 @@ def main() -> NoReturn:
 
 def run(argv: list[str]) -> int:
     """One call of the program; the exit status is 0 or 1 (RULES A1)."""
-    _fill_descriptors()
+    descriptors.fill()
     facts = report.Facts()
     invocation = Invocation()
     unread = True
@@ -76,7 +75,7 @@ def _refuse_what_cannot_be(invocation: Invocation) -> None:
         raise Failure(invocation.refusal)
     if os.getuid() != os.geteuid() or os.getgid() != os.getegid():
         raise Failure("started set-uid or set-gid, and it needs no such right", advice="chmod ug-s")
-    if invocation.mode == "deliver" and _is_internet_socket(0):
+    if invocation.mode == "deliver" and descriptors.is_internet_socket(0):
         raise Failure("standard input is an internet socket: this program runs no daemon, not under inetd either")
 
 
@@ -129,14 +128,10 @@ def _submit(
 def _verify(invocation: Invocation, settings: config.Config) -> str:
     """Route the addresses and tell the trails; nobody is contacted (RULES E9). Raises Failure."""
     who = transaction.caller()
-    lines = []
-    for address in reading.arguments(invocation.recipients):
-        expansion = _route([address], settings, who)
-        message = Message((), Body())
-        if expansion.recipients:
-            transaction.build(invocation, settings, message, expansion.recipients, who)
-        lines += [recipient.story for recipient in expansion.recipients]
-        lines += expansion.discarded
+    expansion = _route(reading.arguments(invocation.recipients), settings, who)
+    if expansion.recipients:
+        transaction.build(invocation, settings, Message((), Body()), expansion.recipients, who)
+    lines = dict.fromkeys([*(recipient.story for recipient in expansion.recipients), *expansion.discarded])
     return "".join(f"{report.printable(line)}\n" for line in lines)
 
 
@@ -150,30 +145,8 @@ def _fail(failure: Failure, facts: report.Facts, invocation: Invocation, unread:
 
 def _hear_out(invocation: Invocation, unread: bool) -> None:
     """Read what the caller still writes; a terminal's next line is not ours to take (RULES A6)."""
-    if os.isatty(0) or _is_internet_socket(0):
+    if os.isatty(0) or descriptors.is_internet_socket(0):
         return
     if unread:
         reading.skip(0, invocation.dot_ends)
     reading.drain(0)
-
-
-def _fill_descriptors() -> None:
-    """Give closed descriptors 0 to 2 a file, so that no socket takes their place; 0 stays unreadable (RULES F8)."""
-    for descriptor in (0, 1, 2):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_WRONLY)  # takes the lowest number that is free: this one
-
-
-def _is_internet_socket(descriptor: int) -> bool:
-    """Whether inetd would have started us; AF_UNIX is as good as a pipe, Node hands one over (RULES E5)."""
-    try:
-        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-            return False
-        import socket
-
-        with socket.socket(fileno=os.dup(descriptor)) as copy:
-            return copy.family in (socket.AF_INET, socket.AF_INET6)
-    except OSError:
-        return False

@@ -20,7 +20,10 @@ from muawrap.routing.members import Entry
 
 FILE_LIMIT = 64 * 1024 * 1024  # RULES D6
 
-_NAME = re.compile(r'("(?:[^"\\]|\\.)*"|[^\s:#"][^:]*)[ \t]*:(.*)', re.DOTALL)
+_NAME = re.compile(
+    r"""(?: "(?P<quoted>(?:[^"\\\n]|\\.)*)"[ \t]* | (?P<plain>[^\s:\#"][^:\n]*) ) : (?P<members>.*)""",
+    re.VERBOSE | re.DOTALL,
+)
 
 
 class AliasFile(NamedTuple):
@@ -52,11 +55,14 @@ def parse(path: str, text: str, owner: int = 0) -> AliasFile:
         if match is None:
             wrong.append(number)
             continue
-        name = match[1].strip()
-        if name.startswith('"'):
-            name = re.sub(r"\\(.)", r"\1", name[1:-1])
-        entries.setdefault(name.lower(), (number, match[2]))
+        name = match["plain"].rstrip() if match["plain"] else _unescaped(match["quoted"])
+        entries.setdefault(name.lower(), (number, match["members"]))
     return AliasFile(path, owner, entries, tuple(wrong))
+
+
+def _unescaped(quoted: str) -> str:
+    """What stands between quotes, without the backslashes."""
+    return re.sub(r"\\(.)", r"\1", quoted)
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
@@ -96,7 +102,7 @@ class Aliases:
     def __call__(self, name: str) -> Entry | None:
         """The entry for a local part (RULES D1). Raises Failure."""
         if name.startswith('"'):
-            name = re.sub(r"\\(.)", r"\1", name[1:-1])
+            name = _unescaped(name[1:-1])
         for file in self.files:
             if name.lower() in file.entries:
                 number, text = file.entries[name.lower()]

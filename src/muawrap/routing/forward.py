@@ -48,7 +48,7 @@ class Forwards:
                 f"{path} is a filter file for {kind[1].title()}, and this program runs none",
                 advice=f"put {login} into the alias file",
             )
-        return Entry(contents.text, path, contents.owner, login)
+        return Entry(contents.text, path, user.pw_uid if user else 0, login)
 
 
 def include(path: str, within: Entry) -> Entry:
@@ -57,7 +57,7 @@ def include(path: str, within: Entry) -> Entry:
         contents = trust.read(path, limit=FILE_LIMIT, owners={0, within.owner})
     except (FileNotFoundError, NotADirectoryError):
         raise Failure(f"{path} does not exist") from None
-    return Entry(contents.text, path, contents.owner, within.private)
+    return Entry(contents.text, path, within.owner, within.private)
 
 
 def _user(name: str) -> pwd.struct_passwd | None:

@@ -11,12 +11,15 @@ from muawrap import addresses
 from muawrap.mail import Header
 
 _ENCODED_LIMIT = 45  # octets of UTF-8 in one encoded-word, so that it stays within 75 characters (RFC 2047, 2)
+_MESSAGE_ID = re.compile(rb"^message-id[ \t]*:.*(?:\n[ \t].*)*", re.IGNORECASE | re.MULTILINE)
+_COMMENT = re.compile(r"\(([^()\\]+)\)")
 
 
 class Edits(NamedTuple):
     """All that decides how a header block changes; equal edits make equal header blocks."""
 
     sender: str  # full address for a missing or bare From:, never empty
+    own: str  # `from`: what an address in From: that may not pass becomes
     full_name: str  # for a From: that is added
     domain: str  # for bare addresses in Reply-To:, To: and Cc:
     add_missing: bool  # From:, Date:, Message-ID:
@@ -33,28 +36,24 @@ def apply(headers: tuple[Header, ...], edits: Edits) -> tuple[bytes, bool]:
 
     What needs no change keeps its octets and its place; what is added comes last.
     """
+    kept = [header for header in headers if header.name not in edits.remove_headers]
+    names = {header.name for header in kept} | {line.partition(":")[0].lower() for line in edits.add_headers}
     fields = []
     rewritten = False
-    replies = any(header.name == "reply-to" for header in headers)
-    reply_to = ""
-    for header in headers:
-        if header.name in edits.remove_headers:
-            continue
+    strangers: list[str] = []  # addresses that may not stand in From:
+    for header in kept:
         text = header.octets.decode("utf-8", "surrogateescape")
         if header.name in ("from", "sender"):
-            text = _complete(text, lambda box, raw: _as_sender(box, raw, edits.sender))
+            text = _changed(text, lambda mailbox, parts: "" if mailbox.domain else _as_sender(parts, edits.sender))
         elif header.name in ("reply-to", "to", "cc"):
-            text = _complete(text, lambda box, raw: _qualified(box, raw, edits.domain))
+            text = _changed(text, lambda mailbox, parts: "" if mailbox.domain else _qualified(parts, edits.domain))
         if header.name == "from" and edits.may_pass is not None:
-            text, old = _rewrite_from(text, edits)
-            if old:
-                rewritten = True
-                if not replies and not _of_this_host(old, edits.host_local):
-                    reply_to = old
+            passing = _passing(text, edits.may_pass, edits.own, strangers)
+            text, rewritten = passing, rewritten or passing != text
         fields.append(text)
-    if reply_to:
-        fields.append(f"Reply-To: {reply_to}\n")
-    names = {header.name for header in headers} - set(edits.remove_headers)
+    replies = [address for address in strangers if addresses.split(address)[1].lower() not in edits.host_local]
+    if replies and "reply-to" not in names:
+        fields.append(f"Reply-To: {', '.join(replies)}\n")
     if edits.add_missing:
         if "from" not in names:
             name = phrase(edits.full_name)
@@ -78,6 +77,12 @@ def mailboxes(headers: tuple[Header, ...], name: str) -> list[addresses.Mailbox]
     return []
 
 
+def message_id(block: bytes) -> str:
+    """The Message-ID of a header block as it leaves, "" where it has none."""
+    found = _MESSAGE_ID.search(block)
+    return Header("message-id", found.group()).value if found else ""
+
+
 def date(now: float) -> str:
     """RFC 5322, 3.3, in local time; far-off clocks fall back on what can be written."""
     try:
@@ -95,70 +100,74 @@ def phrase(name: str) -> str:
         return addresses.phrase(name)
     import base64
 
-    words = []
-    part = b""
-    for char in name:
-        octets = char.encode("utf-8", "replace")
-        if len(part) + len(octets) > _ENCODED_LIMIT:
-            words.append(part)
-            part = b""
-        part += octets
-    words.append(part)
-    return "\n ".join(f"=?utf-8?B?{base64.b64encode(word).decode('ascii')}?=" for word in words)
+    octets = [char.encode("utf-8", "surrogateescape") for char in name]
+    try:
+        b"".join(octets).decode("utf-8")
+        charset = "utf-8"
+    except UnicodeDecodeError:
+        charset = "unknown-8bit"  # RFC 1428, 3
+    words = [b""]
+    for char in octets:  # whole characters only (RFC 2047, 5)
+        if len(words[-1]) + len(char) > _ENCODED_LIMIT:
+            words.append(b"")
+        words[-1] += char
+    return "\n ".join(f"=?{charset}?B?{base64.b64encode(word).decode('ascii')}?=" for word in words)
 
 
-def _complete(text: str, change: Callable[[addresses.Mailbox, str], str]) -> str:
-    """The field with each bare mailbox replaced; a field that is no address list stays as it is."""
+Parts = tuple[str, str, str]
+"""A mailbox as written: what stands before its address, the address, and what stands behind it."""
+
+
+def _changed(text: str, change: Callable[[addresses.Mailbox, Parts], str]) -> str:
+    """The field with each mailbox as `change` writes it, "" being no change; what is no address list stays as it is."""
     colon = text.index(":") + 1
     value = text[colon:]
     try:
         found = addresses.parse_list(value)
     except addresses.AddressError:
         return text
-    for mailbox in reversed(found):
-        if not mailbox.domain:
-            changed = change(mailbox, value[mailbox.first : mailbox.last])
-            value = value[: mailbox.first] + changed + value[mailbox.last :]
-    return text[:colon] + value
+    pieces = [text[:colon]]
+    at = 0
+    for mailbox in found:
+        first, start, end, last = mailbox.first, mailbox.start, mailbox.end, mailbox.last
+        changed = change(mailbox, (value[first:start], value[start:end], value[end:last]))
+        if changed:
+            pieces += [value[at:first], changed]
+            at = last
+    return "".join((*pieces, value[at:]))
 
 
-def _as_sender(mailbox: addresses.Mailbox, raw: str, sender: str) -> str:
+def _as_sender(parts: Parts, sender: str) -> str:
     """`root (Cron Daemon)` as `"root (Cron Daemon)" <sender>`; `Cron <root>` as `Cron <sender>` (RULES F9)."""
-    return f"{mailbox.display or addresses.phrase(raw)} <{sender}>"
+    before, _, behind = parts
+    return f"{before}{sender}{behind}" if "<" in before else f"{phrase(''.join(parts))} <{sender}>"
 
 
-def _qualified(mailbox: addresses.Mailbox, raw: str, domain: str) -> str:
+def _qualified(parts: Parts, domain: str) -> str:
     """The bare name gets a domain; what stands around it stays (RULES F9)."""
-    after = mailbox.end - mailbox.first
-    return f"{raw[:after]}@{domain}{raw[after:]}"
+    before, name, behind = parts
+    return f"{before}{name}@{domain}{behind}"
 
 
-def _rewrite_from(text: str, edits: Edits) -> tuple[str, str]:
-    """A From: with every address that may not pass replaced by the sender, and the first of them (RULES F10)."""
+def _passing(text: str, may_pass: Callable[[str], bool], own: str, strangers: list[str]) -> str:
+    """A From: with each address that may not pass replaced by `from`, and added to strangers (RULES F10)."""
+
+    def change(mailbox: addresses.Mailbox, parts: Parts) -> str:
+        if may_pass(mailbox.address):
+            return ""
+        strangers.append(mailbox.address)
+        before, _, behind = parts
+        if mailbox.display:
+            return f"{before}{own}{behind}"
+        comment = _COMMENT.search(f"{before} {behind}")  # the old way of naming: a@b (Alice)
+        return f"{phrase(comment[1] if comment else '') or phrase(mailbox.address)} <{own}>"
+
     colon = text.index(":") + 1
-    value = text[colon:]
-    old = ""
     try:
-        found = addresses.parse_list(value)
+        readable = bool(addresses.parse_list(text[colon:]))
     except addresses.AddressError:
-        found = []
-        if edits.may_pass is not None and not edits.may_pass(""):
-            # What cannot be read cannot be allowed; its text stays readable as the display name.
-            return f"{text[:colon]} {phrase(value)} <{edits.sender}>\n", ""
-    for mailbox in reversed(found):
-        if edits.may_pass is None or edits.may_pass(mailbox.address):
-            continue
-        old = mailbox.address
-        display = mailbox.display or _comment_name(value, mailbox) or phrase(mailbox.address)
-        value = f"{value[: mailbox.first]}{display} <{edits.sender}>{value[mailbox.last :]}"
-    return text[:colon] + value, old
-
-
-def _comment_name(value: str, mailbox: addresses.Mailbox) -> str:
-    """The old way of naming: `a@b (Alice)` says "Alice"."""
-    comment = re.search(r"\(([^()\\]*)\)", value[mailbox.end : mailbox.last])
-    return phrase(comment[1]) if comment and comment[1].strip() else ""
-
-
-def _of_this_host(address: str, host_local: frozenset[str]) -> bool:
-    return addresses.split(address)[1].lower() in host_local
+        readable = False
+    if readable:
+        return _changed(text, change)
+    # What cannot be read cannot be allowed; its text stays readable as the display name.
+    return " ".join(filter(None, (text[:colon], phrase(text[colon:]), f"<{own}>\n")))

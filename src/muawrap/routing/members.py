@@ -28,7 +28,7 @@ class Entry(NamedTuple):
 
     text: str
     where: str  # "/etc/aliases line 3"
-    owner: int  # uid of the file's owner, who may own what it includes, too
+    owner: int  # the uid it speaks for, beside root the only one that may own what it includes
     private: str = ""  # the user whose .forward this is; others do not read what stands in it (RULES D5)
 
 
@@ -36,20 +36,23 @@ class MemberError(ValueError):
     """Why a right-hand side cannot be read, and the member that is to blame."""
 
 
-_SPECIAL = re.compile(r":(include|fail|defer|blackhole|unknown):[ \t]*", re.IGNORECASE)
+_SPECIAL = re.compile(r":(include|fail|defer|blackhole):[ \t]*", re.IGNORECASE)
+_COMMENT = re.compile(r"#[^\n]*")
+# The text of :fail: and :defer: may hold commas, and goes on in continuation lines.
+_SAID = re.compile(r"(?:[^\n]|\n[ \t])*")
 _ITEM = re.compile(
     r"""
     (?: "(?:[^"\\]|\\.)*"        # a quoted string
-      | \\.                      # a backslash and what it protects
+      | \\[^\n]                  # a backslash and what it protects
       | <[^<>\n]*>               # an address in brackets
       | \([^()\n]*\)             # a comment
-      | [^,\n"\\<(]              # anything else but a separator
+      | (?<![ \t]) \#            # part of a word; at the beginning of one it is a comment to the end of the line
+      | [^,\n"\\<(\#]            # anything else but a separator
       | ["\\<(]                  # an opening that nothing closes; the address parser will say so
     )*
     """,
     re.VERBOSE | re.DOTALL,
 )
-_COMMENT = re.compile(r"#[^\n]*")
 
 
 def members(text: str) -> list[Member]:
@@ -62,51 +65,38 @@ def members(text: str) -> list[Member]:
     while at < len(text):
         if text[at] in ", \t\r\n":
             at += 1
-            continue
-        if text[at] == "#":
-            at = _COMMENT.match(text, at).end()  # type: ignore[union-attr]
-            continue
-        special = _SPECIAL.match(text, at)
-        if special is not None and special[1].lower() in ("fail", "defer"):
-            end = text.find("\n", at)
-            end = len(text) if end < 0 else end
-            found.append(Member(special[1].lower(), text[special.end() : end].strip()))
-            at = end
-            continue
-        item = _ITEM.match(text, at).group()  # type: ignore[union-attr]
-        at += max(1, len(item))
-        found += _read(_without_comment(item).strip())
+        elif comment := _COMMENT.match(text, at):
+            at = comment.end()
+        elif (special := _SPECIAL.match(text, at)) and special[1].lower() in ("fail", "defer"):
+            said = _SAID.match(text, special.end())
+            assert said is not None  # it matches the empty text, too
+            found.append(Member(special[1].lower(), " ".join(said.group().split())))
+            at = said.end()
+        else:
+            item = _ITEM.match(text, at)
+            assert item is not None
+            found.append(_member(item.group().strip()))
+            at = item.end()
     return found
 
 
-def _without_comment(item: str) -> str:
-    """The item up to a "#" that begins a word outside quotes."""
-    quoted = False
-    for at, char in enumerate(item):
-        if char == '"' and item[at - 1 : at] != "\\":
-            quoted = not quoted
-        elif char == "#" and not quoted and item[at - 1 : at] in (" ", "\t"):
-            return item[:at]
-    return item
-
-
-def _read(item: str) -> list[Member]:
+def _member(item: str) -> Member:
+    """One member, without the blanks around it. Raises MemberError."""
     if item.startswith('"') and item.endswith('"') and item[1:2] in ("|", "/", ":"):
-        item = re.sub(r"\\(.)", r"\1", item[1:-1])
+        item = re.sub(r"\\(.)", r"\1", item[1:-1], flags=re.DOTALL)
     if item.startswith("|"):
-        return [Member("command", item)]
+        return Member("command", item)
     if item.startswith("/"):
-        return [Member("file", item)]
-    special = _SPECIAL.match(item)
-    if special is not None and special[1].lower() != "unknown":
-        value = item[special.end() :].strip().strip('"')
-        if special[1].lower() == "include" and not value.startswith("/"):
+        return Member("file", item)
+    if special := _SPECIAL.match(item):
+        kind, value = special[1].lower(), item[special.end() :].strip().strip('"')
+        if kind == "include" and not value.startswith("/"):
             raise MemberError(f"{item}: an included file needs a path from /")
-        return [Member(special[1].lower(), value)]
+        return Member(kind, value)
     if item.startswith(":"):
         raise MemberError(f"{item}: no such special member")
     kind, address = ("stop", item[1:]) if item.startswith("\\") else ("address", item)
     try:
-        return [Member(kind, mailbox.address) for mailbox in addresses.parse_list(address)]
+        return Member(kind, addresses.parse_one(address).address)
     except addresses.AddressError as error:
         raise MemberError(f"{item}: {error}") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from muawrap import addresses
@@ -11,7 +11,7 @@ from muawrap.mail import Recipient
 from muawrap.routing.members import Entry, Member, MemberError, members
 
 DEPTH = 50  # RULES D6; a chain this long is a mistake
-RECIPIENTS = 10_000  # RULES D6; distinct addresses, expanded or final
+RECIPIENTS = 10_000  # RULES D6; distinct final addresses
 
 
 class World(NamedTuple):
@@ -21,7 +21,7 @@ class World(NamedTuple):
     forward: Callable[[str], Entry | None]
     include: Callable[[str, Entry], Entry]
     host_local: frozenset[str]  # this host's own names, in lower case
-    local_domains: frozenset[str]  # further domains in which aliases and .forward apply
+    local_domains: frozenset[str]  # further domains in which aliases and .forward apply, in lower case
     admin: str
     qualify_domain: str
     sees: Callable[[str], bool]  # may the caller read what stands in this user's .forward?
@@ -37,18 +37,31 @@ class Expansion(NamedTuple):
 class _Trail(NamedTuple):
     """The way from the address the caller gave; below somebody else's .forward it is told no further (RULES D5)."""
 
-    shown: tuple[str, ...]
-    ancestors: frozenset[str]
-    hidden: str = ""
+    steps: tuple[str, ...] = ()  # what the caller may read of it
+    ancestors: frozenset[str] = frozenset()
+    hidden: str = ""  # the user whose .forward led on, where the caller may not read it
+    by_admin: bool = False  # RULES D1: admin is expanded once
 
-    def to(self, name: str, identity: str) -> _Trail:
-        shown = self.shown if self.hidden else (*self.shown, name)
-        return _Trail(shown, self.ancestors | {identity}, self.hidden)
+    def to(self, step: str, ancestor: str) -> _Trail:
+        """One step further. Raises Failure where that is one too many (RULES D6)."""
+        if len(self.ancestors) == DEPTH:
+            raise self.failure(step, f"redirected more than {DEPTH} times")
+        steps = self.steps if self.hidden else (*self.steps, step)
+        return self._replace(steps=steps, ancestors=self.ancestors | {ancestor})
 
-    def told(self, *culprit: str) -> str:
+    def told(self, last: str = "") -> str:
+        """The way as the caller may read it, to a last step that may be none: "root -> ops -> |/bin/pager"."""
         if self.hidden:
-            return " -> ".join(self.shown) + f" (by {self.hidden}'s .forward)"
-        return " -> ".join((*self.shown, *culprit))
+            return " -> ".join(self.steps) + f" (by {self.hidden}'s .forward)"
+        return " -> ".join(filter(None, (*self.steps, last)))
+
+    def failure(self, culprit: str, why: str, *, lead: str = REFUSED, advice: str = "") -> Failure:
+        """Why the trail ends here. Culprit, reason and advice may quote the file that the caller may not read."""
+        if self.hidden:
+            what, advice = f"{self.told()} cannot be delivered", f"{self.hidden} and root are told why"
+        else:
+            what = ": ".join(filter(None, (self.told(culprit), why)))
+        return Failure(what, lead=lead, advice=advice)
 
 
 def expand(given: Iterable[str], world: World) -> Expansion:
@@ -60,126 +73,132 @@ def expand(given: Iterable[str], world: World) -> Expansion:
     failures = []
     for address in given:
         try:
-            expander.visit(address, False, _Trail((), frozenset()))
+            expander.visit(address, False, _Trail())
         except Failure as failure:
             failures.append(failure)
-            if expander.full:
+            if len(expander.final) > RECIPIENTS:
                 break
-    if len(failures) == 1:
-        raise failures[0]
     if failures:
-        temporary = all(failure.lead == TRY_AGAIN for failure in failures)
-        raise Failure(lead=TRY_AGAIN if temporary else REFUSED, reasons=tuple(failures), advice=failures[0].advice)
+        raise together(failures)
     return Expansion(tuple(expander.final.values()), tuple(expander.discarded))
 
 
+def together(failures: Sequence[Failure]) -> Failure:
+    """Several failures as one (RULES A7); one that is final outweighs those that are not."""
+    if len(failures) == 1:
+        return failures[0]
+    passing = all(failure.lead == TRY_AGAIN for failure in failures)
+    advice = {failure.advice for failure in failures}
+    return Failure(
+        lead=TRY_AGAIN if passing else REFUSED,
+        reasons=tuple(failures),
+        advice=advice.pop() if len(advice) == 1 else "",
+    )
+
+
 class _Expander:
+    """Walks from address to address, depth first; what it has found is in `final` and `discarded`."""
+
     def __init__(self, world: World) -> None:
         self.world = world
         self.final: dict[str, Recipient] = {}
         self.discarded: list[str] = []
-        self.seen: set[str] = set()
-        self.full = False
+        self.seen: set[tuple[bool, str]] = set()
+        self.included: dict[tuple[str, int], bool] = {}
 
     def visit(self, address: str, stop: bool, trail: _Trail) -> None:
-        """Expand one address, or find that it is final."""
+        """Expand one address, or find that it is final; `stop`: aliases and .forward do not apply. Raises Failure."""
         local, domain = addresses.split(address)
         of_this_host = not domain or domain.lower() in self.world.host_local
         if not of_this_host and domain.lower() not in self.world.local_domains:
-            self.finish(address, trail.to(address, ""))
+            self.finish(address, trail)
             return
-        # Names of this host are one name however they are spelled, and looked up without case.
-        identity = local.lower() if of_this_host else addresses.join(local.lower(), domain.lower())
-        if identity in trail.ancestors:
+        # Names are looked up without case, so a loop is found without case; names of this host are bare ones.
+        name = local.lower() if of_this_host else addresses.join(local, domain).lower()
+        if name in trail.ancestors:
             self.qualify(local, domain, of_this_host, trail)
             return
-        identity = "\\" + identity if stop else identity
-        if identity in self.seen:
+        # Every address expands once. What has been seen and is no ancestor is done: its recipients are known.
+        if (stop, addresses.key(address)) in self.seen:
             return
-        self.seen.add(identity)
-        self.bounded(trail)
-        trail = trail.to(address, identity)
-        if len(trail.ancestors) > DEPTH:
-            raise Failure(f"{trail.told()}: redirected more than {DEPTH} times")
-        if not stop:
-            for look_up in (self.world.aliases, self.world.forward):
-                try:
-                    entry = look_up(local)
-                except Failure as failure:
-                    raise self.with_trail(failure, trail) from failure
-                if entry is not None and self.enter(entry, trail):
-                    return
-        if of_this_host and self.world.admin and "admin" not in trail.ancestors:
-            self.visit(self.world.admin, False, trail)
+        self.seen.add((stop, addresses.key(address)))
+        trail = trail.to(address, name)
+        if not stop and self.redirected(local, trail):
+            return
+        if of_this_host and self.world.admin and not trail.by_admin:
+            self.visit(self.world.admin, False, trail._replace(by_admin=True))
         else:
             self.qualify(local, domain, of_this_host, trail)
 
+    def redirected(self, local: str, trail: _Trail) -> bool:
+        """Whether an alias, else a .forward, says where the mail goes (RULES D1). Raises Failure."""
+        for look_up in (self.world.aliases, self.world.forward):
+            try:
+                entry = look_up(local)
+            except Failure as failure:
+                raise trail.failure("", failure.what, lead=failure.lead, advice=failure.advice) from failure
+            if entry is not None and self.enter(entry, trail):
+                return True
+        return False
+
     def enter(self, entry: Entry, trail: _Trail) -> bool:
-        """Expand a right-hand side; False where it is empty, which counts as absent (RULES D2)."""
-        if entry.private and not self.world.sees(entry.private):
-            trail = trail._replace(hidden=trail.hidden or entry.private)
+        """Expand a right-hand side; False where it names nobody, which counts as absent (RULES D2). Raises Failure."""
+        if entry.private and not trail.hidden and not self.world.sees(entry.private):
+            trail = trail._replace(hidden=entry.private)
         try:
             found = members(entry.text)
         except MemberError as error:
-            told = f"{trail.told()} -> {error} ({entry.where})" if not trail.hidden else trail.told()
-            raise Failure(f"{told} cannot be read" if trail.hidden else told) from error
+            raise trail.failure(f"{error} ({entry.where})", "") from error
         if any(member.kind == "blackhole" for member in found):
             self.discarded.append(trail.told(":blackhole:"))
             return True
-        for member in found:
-            self.member(member, entry, trail)
-        return bool(found)
+        named = [self.member(member, entry, trail) for member in found]  # all of them, which any() alone would not ask
+        return any(named)
 
-    def member(self, member: Member, entry: Entry, trail: _Trail) -> None:
-        if member.kind in ("address", "stop"):
-            self.visit(member.value, member.kind == "stop", trail)
-        elif member.kind == "include":
-            identity = ":include:" + member.value
-            if identity in self.seen:
-                return
-            self.seen.add(identity)
-            self.bounded(trail)
-            inner = trail.to(identity, identity)
-            if len(inner.ancestors) > DEPTH:
-                raise Failure(f"{inner.told()}: redirected more than {DEPTH} times")
-            try:
-                included = self.world.include(member.value, entry)
-            except Failure as failure:
-                raise self.with_trail(failure, trail, identity) from failure
-            self.enter(included, inner)
-        elif member.kind in ("fail", "defer"):
+    def member(self, member: Member, entry: Entry, trail: _Trail) -> bool:
+        """Follow one member; False for an included list that names nobody. Raises Failure."""
+        if member.kind == "include":
+            return self.include(member.value, entry, trail)
+        if member.kind in ("fail", "defer"):
             lead = REFUSED if member.kind == "fail" else TRY_AGAIN
-            said = "" if trail.hidden else member.value
-            raise Failure(trail.told(f":{member.kind}: {said}".strip()), lead=lead)
-        else:
-            raise Failure(
-                f"{trail.told(member.value)}: a local delivery to a {member.kind}, and there are none here",
-                advice="give an address instead",
+            raise trail.failure(f":{member.kind}: {member.value}".strip(), "", lead=lead)
+        if member.kind in ("command", "file"):
+            raise trail.failure(
+                member.value,
+                f"{entry.where} asks for a local delivery, and there are none here",
+                advice="give an address instead, or :blackhole: to discard",
             )
+        self.visit(member.value, member.kind == "stop", trail)
+        return True
+
+    def include(self, path: str, entry: Entry, trail: _Trail) -> bool:
+        """Expand an included list, once for each owner it is trusted for. Raises Failure."""
+        key = path, entry.owner
+        if key not in self.included:
+            self.included[key] = False  # until it has been read: a list that includes itself adds nobody
+            member = ":include:" + path
+            try:
+                included = self.world.include(path, entry)
+            except Failure as failure:
+                raise trail.failure(member, failure.what, lead=failure.lead, advice=failure.advice) from failure
+            self.included[key] = self.enter(included, trail.to(member, member))
+        return self.included[key]
 
     def qualify(self, local: str, domain: str, of_this_host: bool, trail: _Trail) -> None:
+        """An address that nothing redirects; a name of this host leaves under qualify_domain only (RULES D1)."""
         if of_this_host:
             domain = self.world.qualify_domain
-            if not domain:
-                raise Failure(
-                    f"{trail.told()}: no alias, no .forward, and no domain to send it to",
-                    advice="set admin, or qualify_domain, or an alias",
+            if "." not in domain:
+                raise trail.failure(
+                    "",
+                    f"{local} is a name of this host, and there is no domain to send it to",
+                    advice="set qualify_domain, or admin, or make it an alias",
                 )
         self.finish(addresses.join(local, domain), trail)
 
     def finish(self, address: str, trail: _Trail) -> None:
-        self.bounded(trail)
+        """Note a final recipient, once. Raises Failure where there are too many (RULES D6)."""
         shown = trail.told() if trail.hidden else f"<{address}>"
-        self.final.setdefault(addresses.key(address), Recipient(address, trail.shown, shown))
-
-    def bounded(self, trail: _Trail) -> None:
-        if len(self.final) + len(self.seen) > RECIPIENTS * 2 or len(self.final) > RECIPIENTS:
-            self.full = True
-            raise Failure(f"{trail.told()}: more than {RECIPIENTS} recipients")
-
-    def with_trail(self, failure: Failure, trail: _Trail, *culprit: str) -> Failure:
-        """The same failure, told with the way that led to it."""
-        what = trail.told(*culprit) + ("" if trail.hidden else f": {failure.what}")
-        if trail.hidden:
-            what += " cannot be used"
-        return Failure(what, lead=failure.lead, advice=failure.advice)
+        self.final.setdefault(addresses.key(address), Recipient(address, trail.steps, shown))
+        if len(self.final) > RECIPIENTS:
+            raise trail.failure(address, f"more than {RECIPIENTS} recipients")

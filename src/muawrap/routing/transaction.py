@@ -6,8 +6,7 @@ import os
 import pwd
 import re
 import time
-from collections.abc import Iterable
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 from muawrap import addresses
@@ -15,6 +14,7 @@ from muawrap.config import Account, Config, Profile, Route, hosts_for
 from muawrap.failure import Failure
 from muawrap.mail import Invocation, Message, Recipient, SmartHost, Transaction, Way
 from muawrap.routing import headers
+from muawrap.routing.redirect import together
 
 
 class Caller(NamedTuple):
@@ -22,16 +22,6 @@ class Caller(NamedTuple):
 
     login: str  # the uid in digits where the passwd file does not know it
     full_name: str
-
-
-class _Plan(NamedTuple):
-    """What must be equal for all recipients (RULES B4)."""
-
-    hosts: tuple[SmartHost, ...]
-    own: tuple[str, ...]  # the `from` that holds for each host, "" where none is set
-    senders: tuple[str, ...]  # the envelope sender for each host
-    add_headers: tuple[str, ...]
-    remove_headers: tuple[str, ...]
 
 
 def caller() -> Caller:
@@ -49,24 +39,23 @@ def build(
     invocation: Invocation, config: Config, message: Message, recipients: tuple[Recipient, ...], who: Caller
 ) -> Transaction:
     """Put everything together that one transaction needs. Raises Failure where recipients disagree (RULES B4)."""
-    choice = _Choice(invocation, config, message, who)
-    plan, first = None, None
-    for recipient in recipients:
-        other = choice.plan(choice.route(recipient))
-        if plan is None or first is None:
-            plan, first = other, recipient
-        elif other != plan:
-            raise _disagreement(first, plan, recipient, other)
-    if plan is None:
+    if not recipients:
         raise Failure("no recipient")
-    utf8 = invocation.utf8 or not all(map(addresses.is_ascii, (*plan.senders, *(one.address for one in recipients))))
+    choice = _Choice(invocation, config, message, who)
+    routes = choice.routes(recipients)
+    ways = choice.ways(routes[0])
+    for recipient, route in zip(recipients, routes, strict=True):
+        other = choice.ways(route)
+        if other is not ways and _compared(other) != _compared(ways):
+            raise _disagreement(recipients[0], ways, recipient, other)
+    named = (*(way.sender for way in ways), *(recipient.address for recipient in recipients))
     return Transaction(
-        ways=choice.ways(plan),
-        message_id=choice.message_id(plan),
+        ways=ways,
+        message_id=headers.message_id(ways[0].header),
         recipients=recipients,
         body=message.body,
         hostname=config.hostname,
-        utf8=utf8,
+        utf8=invocation.utf8 or not all(map(addresses.is_ascii, named)),
         notify=invocation.notify,
         returns=invocation.returns,
         envelope_id=invocation.envelope_id,
@@ -75,43 +64,65 @@ def build(
     )
 
 
-def _disagreement(first: Recipient, plan: _Plan, recipient: Recipient, other: _Plan) -> Failure:
-    """Say who disagrees with whom, and about what."""
-    if [str(host) for host in plan.hosts] != [str(host) for host in other.hosts]:
-        about = f"go to {_listed(plan.hosts)}", f"to {_listed(other.hosts)}"
-    elif plan.hosts != other.hosts:
-        about = f"use another account or other settings at {_listed(plan.hosts)}", "does not"
-    elif (plan.own, plan.senders) != (other.own, other.senders):
-        mine, theirs = (next(one for one in (*each.senders, *each.own) if one) for each in (plan, other))
-        about = f"be sent as <{mine}>", f"as <{theirs}>"
+# -- do all recipients agree? (RULES B4) ----------------------------------------------------------------------------
+
+
+def _compared(ways: tuple[Way, ...]) -> list[Way]:
+    """What must be equal for all recipients: what each host would get, however the file spells it."""
+    return [way._replace(host=way.host._replace(url="", sender="")) for way in ways]
+
+
+def _disagreement(first: Recipient, ways: tuple[Way, ...], recipient: Recipient, others: tuple[Way, ...]) -> Failure:
+    """Say who disagrees with whom, and about what; settings are named and not told, for they hold secrets."""
+    one, two = first.shown, recipient.shown
+    if _listed(ways) != _listed(others):
+        about = f"{one} would go to {_listed(ways)}, {two} to {_listed(others)}"
     else:
-        about = "get other header lines", "does not"
+        pairs = zip(_compared(ways), _compared(others), strict=True)
+        way, other = next((way, other) for way, other in pairs if way != other)
+        if way.host != other.host:
+            names = [name for name in SmartHost._fields if getattr(way.host, name) != getattr(other.host, name)]
+            about = f"{one} and {two} need different settings at {way.host}: {', '.join(names)}"
+        elif way.sender != other.sender:
+            about = f"{one} would be sent as <{way.sender}>, {two} as <{other.sender}>"
+        else:
+            about = f"{one} and {two} would get different header lines: {_different(way.header, other.header)}"
     return Failure(
-        f"one transaction cannot serve both: {first.shown} would {about[0]}, {recipient.shown} {about[1]}",
+        f"one transaction cannot serve both: {about}",
         advice="send to them one by one, or let their [[route]] tables agree",
     )
 
 
-def _listed(hosts: Iterable[SmartHost]) -> str:
-    return " then ".join(map(str, hosts))
+def _listed(ways: tuple[Way, ...]) -> str:
+    return " then ".join(str(way.host) for way in ways)
+
+
+def _different(block: bytes, other: bytes) -> str:
+    """The names of the header lines that are in one block only."""
+    lines = set(block.splitlines()) ^ set(other.splitlines())
+    names = {line.partition(b":")[0].decode("ascii", "replace") for line in lines if line[:1] not in b" \t"}
+    return ", ".join(sorted(names)) or "their order"
+
+
+# -- the precedence of routes, accounts and senders -----------------------------------------------------------------
 
 
 class _Choice:
-    """The precedence of accounts, routes and senders (muawrap.toml(5))."""
+    """Which route, account and sender hold (muawrap.toml(5))."""
 
     def __init__(self, invocation: Invocation, config: Config, message: Message, who: Caller) -> None:
         self.invocation = invocation
         self.config = config
         self.message = message
         self.who = who
+        self.domain = config.qualify_domain if "." in config.qualify_domain else ""
         self.null, self.given = self._given()
         box = next(iter(headers.mailboxes(message.headers, "from")), None)
         self.from_header = self._full(box.local, box.domain) if box else ""
         self.account = self._account()
-        self._plans: dict[int, _Plan] = {}
-        self._routes = [(_globs(route.recipients), route) for route in config.routes]
+        self._ways: dict[int, tuple[Way, ...]] = {}  # by the id() of a route, which holds a dict and has no hash
         self._date = headers.date(time.time())
-        self._token = f"{int(time.time())}.{os.urandom(8).hex()}"
+        self._message_id = ""
 
     def _given(self) -> tuple[bool, str]:
         """-f as (is it the null sender?, the address); "" where there is none or it cannot be completed."""
@@ -130,69 +141,91 @@ class _Choice:
 
     def _full(self, local: str, domain: str) -> str:
         """A sender's address with a domain others know; "" where there is none for a bare name."""
-        if domain and domain.lower() not in self.config.host_local:
-            return addresses.join(local, domain)
-        qualified = self.config.qualify_domain or domain
-        return addresses.join(local, qualified) if qualified else ""
+        if not domain or domain.lower() in self.config.host_local:
+            domain = self.domain or domain
+        return addresses.join(local, domain) if domain else ""
 
     def _account(self) -> Account | None:
-        """The first account that matches the sender or the login."""
-        sender = self.given or ("" if self.null else self.from_header)
+        """The first account that matches the login, or the sender: -f, and only without it the From: address."""
+        sender = self.given if self.invocation.sender is not None else self.from_header
         for account in self.config.accounts:
-            if self.who.login in account.users or (sender and _matches(_globs(account.match), sender)):
+            if self.who.login in account.users or (sender and _matches(account.match, sender)):
                 return account
         return None
 
-    def route(self, recipient: Recipient) -> Route | None:
-        """The first route for a final recipient. Raises Failure where it is unroutable."""
-        for pattern, route in self._routes:
-            if pattern.fullmatch(recipient.address.lower()):
-                if route.unroutable:
-                    raise Failure(f"{recipient.shown}: {route.unroutable}")
-                return route
-        return None
+    def routes(self, recipients: tuple[Recipient, ...]) -> list[Route | None]:
+        """The first route for each final recipient. Raises Failure that names all that are unroutable."""
+        patterns = [(_globs(route.recipients), route) for route in self.config.routes]
+        found = []
+        unroutable = []
+        for recipient in recipients:
+            route = next((route for pattern, route in patterns if pattern.fullmatch(recipient.address)), None)
+            found.append(route)
+            if route is not None and route.unroutable:
+                unroutable.append(Failure(f"{recipient.story}: {route.unroutable}"))
+        if unroutable:
+            raise together(unroutable)
+        return found
 
-    def plan(self, route: Route | None) -> _Plan:
-        """Hosts, senders and edits for the recipients of one route."""
-        number = -1 if route is None else self.config.routes.index(route)
-        if number not in self._plans:
+    def ways(self, route: Route | None) -> tuple[Way, ...]:
+        """Each host of a route with its sender and the header block it would get. Raises Failure."""
+        if id(route) not in self._ways:
             hosts = hosts_for(self.config, route, self.account)
             if not hosts:
                 raise Failure(
                     f"no smart host is configured in {self.config.source}",
                     advice='set smart_hosts, such as ["submissions://smtp.example.org"]',
                 )
-            own = tuple(self.own(host, route) for host in hosts)
-            senders = tuple(map(self.sender, own))
-            edits = (route.add_headers, route.remove_headers) if route else ((), ())
-            self._plans[number] = _Plan(hosts, own, senders, *edits)
-        return self._plans[number]
+            self._ways[id(route)] = tuple(self.way(host, route) for host in hosts)
+        return self._ways[id(route)]
+
+    def way(self, host: SmartHost, route: Route | None) -> Way:
+        """One host, with the sender and the header block it would get. Raises Failure."""
+        own = self.own(host, route)
+        sender = self.sender(own)
+        known = self.config.qualify_domain or self.config.hostname or os.uname().nodename
+        named = sender or own or self.login_at(known)
+        # One for all hosts and routes, so that the message can be looked for.
+        self._message_id = self._message_id or f"<{int(time.time())}.{os.urandom(8).hex()}@{addresses.split(named)[1]}>"
+        edits = headers.Edits(
+            sender=named,
+            own=own,
+            # The passwd file names the caller, who is not the one that -f names.
+            full_name=self.invocation.full_name or (self.who.full_name if named != self.given else ""),
+            domain=known,
+            add_missing=not self.invocation.gateway,
+            date=self._date,
+            message_id=self._message_id,
+            may_pass=partial(self.may_pass, own) if own and self.config.rewrite_from_header else None,
+            host_local=self.config.host_local,
+            add_headers=route.add_headers if route else (),
+            remove_headers=route.remove_headers if route else (),
+        )
+        return Way(host, sender, *headers.apply(self.message.headers, edits))
 
     def own(self, host: SmartHost, route: Route | None) -> str:
         """The `from` that holds for a host: of the route, host, account or top, else auth.user if an address."""
         profiles = (route.profile if route else Profile(), self.account.profile if self.account else Profile())
-        own = profiles[0].sender or host.sender or profiles[1].sender or self.config.profile.sender or ""
-        if not own and "@" in host.auth.user:
-            try:
-                box = addresses.parse_one(host.auth.user)
-            except addresses.AddressError:
-                return ""
-            own = box.address if box.domain else ""
-        return own
+        own = profiles[0].sender or host.sender or profiles[1].sender or self.config.profile.sender
+        if own:
+            return own
+        try:
+            box = addresses.parse_one(host.auth.user)
+        except addresses.AddressError:
+            return ""
+        return box.address if box.domain else ""
 
     def may_pass(self, own: str, address: str) -> bool:
         """Whether a sender passes as it is: always while `from` is empty (muawrap.toml(5))."""
-        if not own or (address and addresses.same(address, own)):
+        if not own or addresses.same(address, own):
             return True
         allowed = self.account.profile.allowed_from if self.account else None
-        if allowed is None:
-            allowed = self.config.profile.allowed_from or ()
-        return bool(address) and _matches(_globs(allowed), address)
+        return _matches(self.config.profile.allowed_from or () if allowed is None else allowed, address)
 
     def sender(self, own: str) -> str:
         """The envelope sender where `own` is `from`; "" is the null sender. Raises Failure where none is to be had."""
-        if self.null and (self.config.null_sender == "keep" or not own):
-            return ""
+        if self.null:
+            return "" if self.config.null_sender == "keep" else own
         candidates = [self.given]
         if self.config.envelope_from_header and self.invocation.sender is None:
             candidates.append(self.from_header)
@@ -203,56 +236,26 @@ class _Choice:
 
     def default_sender(self) -> str:
         """login@qualify_domain. Raises Failure where that has no dot."""
-        if not self.config.qualify_domain:
+        if not self.domain:
             given = self.invocation.sender
             of = f"the sender {given!r} has no domain" if given else f"no address to send {self.who.login}'s mail as"
-            raise Failure(f"{of}", advice=f"set from, or qualify_domain, in {self.config.source}")
-        return addresses.join(self.who.login, self.config.qualify_domain)
+            raise Failure(of, advice=f"set from, or qualify_domain, in {self.config.source}")
+        return self.login_at(self.domain)
 
-    def message_id(self, plan: _Plan) -> str:
-        """The message's own, else the one that is added: the same for all hosts, so that it can be looked for."""
-        own = next((header.value for header in self.message.headers if header.name == "message-id"), "")
-        if own or self.invocation.gateway:
-            return own
-        named = plan.senders[0] or plan.own[0] or self._fallback()
-        return f"<{self._token}@{addresses.split(named)[1]}>"
-
-    def ways(self, plan: _Plan) -> tuple[Way, ...]:
-        """Each host with its sender and the header block it would get."""
-        found = []
-        for host, own, sender in zip(plan.hosts, plan.own, plan.senders, strict=True):
-            named = sender or own or self._fallback()
-            block, rewritten = headers.apply(
-                self.message.headers,
-                headers.Edits(
-                    sender=named,
-                    full_name=self.invocation.full_name or self.who.full_name,
-                    domain=self.config.qualify_domain or self.config.hostname or os.uname().nodename,
-                    add_missing=not self.invocation.gateway,
-                    date=self._date,
-                    message_id=self.message_id(plan),
-                    may_pass=partial(self.may_pass, own) if own and self.config.rewrite_from_header else None,
-                    host_local=self.config.host_local,
-                    add_headers=plan.add_headers,
-                    remove_headers=plan.remove_headers,
-                ),
-            )
-            found.append(Way(host, sender, block, rewritten))
-        return tuple(found)
-
-    def _fallback(self) -> str:
-        """An address for From: under a null sender, where nothing better is known."""
-        return addresses.join(self.who.login, self.config.qualify_domain or self.config.hostname or os.uname().nodename)
+    def login_at(self, domain: str) -> str:
+        """The caller's address in a domain; a login such as CORP\\al is quoted."""
+        return addresses.join(addresses.parse_one(addresses.phrase(self.who.login)).address, domain)
 
 
-def _globs(patterns: Iterable[str]) -> re.Pattern[str]:
+@cache
+def _globs(patterns: tuple[str, ...]) -> re.Pattern[str]:
     """Patterns in which * stands for anything and ? for one character, as one expression without case."""
     alternatives = ("".join({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in one) for one in patterns)
     return re.compile("|".join(f"(?:{one})" for one in alternatives) or r"(?!)", re.IGNORECASE | re.DOTALL)
 
 
-def _matches(pattern: re.Pattern[str], address: str) -> bool:
+def _matches(patterns: tuple[str, ...], address: str) -> bool:
     """Whether an address matches, with its +detail or without."""
     local, domain = addresses.split(address)
     plain = addresses.join(local.partition("+")[0] or local, domain)
-    return bool(pattern.fullmatch(address) or pattern.fullmatch(plain))
+    return any(_globs(patterns).fullmatch(spelling) for spelling in (address, plain))
