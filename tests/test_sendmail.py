@@ -275,6 +275,26 @@ def test_closed_standard_input_is_a_failure_and_no_empty_mail(program: Program, 
     assert server.sessions == []
 
 
+def test_a_directory_as_standard_input_is_one_line(program: Program, server: Server) -> None:
+    """RELIABILITY L1: Python itself would die of it in five."""
+    folder = os.open("/", os.O_RDONLY)
+    try:
+        done = ready(program, server).run("you@example.net", stdin=folder)
+    finally:
+        os.close(folder)
+    assert done.status == 1
+    assert "standard input is a directory" in done.sentence
+
+
+def test_a_backslash_keeps_a_name_from_its_alias(program: Program, server: Server) -> None:
+    """RULES D2: on the command line, too."""
+    aliases = program.folder / "aliases"
+    aliases.write_text("root: ops@example.net\n")
+    more = f'qualify_domain = "example.org"\n[redirect]\naliases = ["{aliases}"]\nforward = ""\n'
+    assert ready(program, server, more=more).run("\\root", stdin=MESSAGE).status == 0
+    assert delivered(server) == [b"root@example.org"]
+
+
 def test_a_file_is_read_from_where_it_stands(program: Program, server: Server, tmp_path: Path) -> None:
     """INTERFACE 5.4: anacron and atd hand over a file they have read from."""
     path = tmp_path / "job"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 MAILBOX_LIMIT = 998
 """Octets of one mailbox: what still fits a line; RFC 5321 (4.5.3.1) asks for 256, long VERP senders need more."""
 DOMAIN_LIMIT = 255  # RFC 5321, 4.5.3.1.2
 LIST_LIMIT = 100_000  # addresses in one list
+WORD_LIMIT = 998  # words in one display name or local part
+SHOWN = 60  # characters of a bad word that an error quotes
 
 # RFC 5322, 3.2.3: atext; everything beyond ASCII by RFC 6532. Dots ride along, so that a dot-atom is one token.
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-\u00a0-\ud7ff\ue000-\U0010ffff"
@@ -16,17 +19,23 @@ _DOT_ATOM = re.compile(rf"[{_ATEXT}]+(?:\.[{_ATEXT}]+)*")
 _TOKEN = re.compile(
     r"""
       (?P<space>[ \t\r\n]+)
-    | (?P<quoted>"(?:[^"\\]|\\.)*")                   # quoted-string
-    | (?P<literal>\[(?:[^\[\]\\]|\\.)*\])             # domain-literal
     | (?P<atom>[^ \t\r\n()<>\[\]:;@\\,"\x00-\x1f\x7f]+)
     | (?P<special>[<>:;@,])
     """,
-    re.VERBOSE | re.DOTALL,
+    re.VERBOSE,
 )
+_BLANKS = " \t\r\n"  # str.strip() alone takes blanks beyond ASCII, too, and those are atext
+# What encloses text: its kind, the end of it and what else counts inside, and the error when there is no end.
+_ENCLOSED = {
+    "(": ("comment", re.compile(r"\\.|[()]", re.DOTALL), "a comment is not closed"),
+    '"': ("quoted", re.compile(r'\\.|"', re.DOTALL), "a quote is not closed"),
+    "[": ("literal", re.compile(r"\\.|\]", re.DOTALL), 'a "[" is not closed'),
+}
+_UNREADABLE = {")": 'a ")" without "("', "]": 'a "]" without "["', "\\": "a backslash outside quotes"}
 _WORD = r"A-Za-z0-9_\u00a1-\ud7ff\ue000-\U0010ffff"  # RFC 5321, 4.1.2: Let-dig; "_" is met, U-labels by RFC 6531
 _LABEL = rf"[{_WORD}](?:[{_WORD}-]*[{_WORD}])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-_LITERAL = re.compile(r"\[[!-Z^-~]+\]")  # RFC 5321, 4.1.3, dtext
+_LITERAL = re.compile(r"\[[A-Za-z0-9.:-]+\]")  # RFC 5321, 4.1.3, but only what an IP address or a tag is made of
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -88,8 +97,7 @@ def parse_list(text: str, *, null: bool = False) -> list[Mailbox]:
     With `null` a "<>" is the mailbox with neither local part nor domain (RFC 5321, 4.5.5).
     Raises AddressError: nothing is guessed and nothing is left out.
     """
-    tokens = _tokens(text)
-    return _Parser(text, tokens, null).run()
+    return _Parser(text, null).run()
 
 
 def parse_one(text: str, *, null: bool = False) -> Mailbox:
@@ -113,179 +121,165 @@ def phrase(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _tokens(text: str) -> list[_Token]:
+def _tokens(text: str) -> Iterator[_Token]:
     """Words and specials, without white space and comments. Raises AddressError."""
-    tokens = []
     at = 0
     while at < len(text):
-        if text[at] == "(":
-            at = _comment_end(text, at)
-            continue
-        match = _TOKEN.match(text, at)
-        if match is None:
-            raise AddressError(_UNREADABLE.get(text[at], f"a stray {text[at]!r}"))
-        kind = match.lastgroup or ""
-        if kind != "space":
-            tokens.append(_Token(kind, match.group(), at, match.end()))
-        at = match.end()
-    return tokens
+        start = at
+        if text[at] in _ENCLOSED:
+            kind, at = _enclosed(text, at)
+        else:
+            match = _TOKEN.match(text, at)
+            if match is None:
+                raise AddressError(_UNREADABLE.get(text[at], f"a stray {text[at]!r}"))
+            kind, at = match.lastgroup or "", match.end()
+        if kind not in ("space", "comment"):
+            yield _Token(kind, text[start:at], start, at)
 
 
-_UNREADABLE = {
-    '"': "a quote is not closed",
-    "[": 'a "[" is not closed',
-    ")": 'a ")" without "("',
-    "\\": "a backslash outside quotes",
-}
-
-
-def _comment_end(text: str, at: int) -> int:
-    """Where the comment that starts at `at` ends; comments nest (RFC 5322, 3.2.2)."""
-    depth = 0
-    while at < len(text):
-        char = text[at]
-        if char == "\\":
-            at += 1
-        elif char == "(":
-            depth += 1
-        elif char == ")":
+def _enclosed(text: str, at: int) -> tuple[str, int]:
+    """The kind and the end of the comment, quoted-string or domain-literal that starts at `at`. Raises AddressError."""
+    kind, inside, unclosed = _ENCLOSED[text[at]]
+    depth = 1
+    for match in inside.finditer(text, at + 1):
+        if match.group() == "(":
+            depth += 1  # only comments nest (RFC 5322, 3.2.2)
+        elif len(match.group()) == 1:
             depth -= 1
-            if depth == 0:
-                return at + 1
-        at += 1
-    raise AddressError("a comment is not closed")
+        if depth == 0:
+            return kind, match.end()
+    raise AddressError(unclosed)
 
 
 class _Parser:
     """Reads tokens left to right; one token of look-ahead is all the grammar needs."""
 
-    def __init__(self, text: str, tokens: list[_Token], null: bool) -> None:
+    def __init__(self, text: str, null: bool) -> None:
         self.text = text
-        self.tokens = tokens
         self.null = null
-        self.at = 0
+        self.tokens = _tokens(text)
+        self.token = next(self.tokens, None)
+        self.end = 0  # of the token before that one
         self.found: list[Mailbox] = []
 
     def peek(self) -> str:
         """The next special, "" at the end, "word" before a word."""
-        if self.at == len(self.tokens):
+        if self.token is None:
             return ""
-        token = self.tokens[self.at]
-        return token.text if token.kind == "special" else "word"
+        return self.token.text if self.token.kind == "special" else "word"
+
+    def take(self) -> _Token:
+        """The next token, which is then behind us; never asked for at the end."""
+        assert self.token is not None
+        taken = self.token
+        self.end = taken.end
+        self.token = next(self.tokens, None)
+        return taken
 
     def run(self) -> list[Mailbox]:
         in_group = False
-        while self.peek():
-            begin = self.at
+        while self.token is not None:
             if self.peek() == ",":  # obs-addr-list: empty elements
-                self.at += 1
+                self.take()
                 continue
             if self.peek() == ";" and in_group:
                 in_group = False
-                self.at += 1
+                self.take()
                 continue
+            after, begin = self.end, self.token.start
             words = self.words()
             following = self.peek()
             if following == ":" and words and not in_group:
                 in_group = True
-                self.at += 1
-            elif following == "<":
-                self.angle(begin)
+                self.take()
+                continue
+            if following == "<":
+                self.angle(begin, after)
             elif following == "@" and words:
-                self.at += 1
+                self.take()
                 domain = self.domain()
                 if self.peek() == "<":  # "a@b <a@b>": not RFC 5322, but the brackets leave no doubt
-                    self.angle(begin)
+                    self.angle(begin, after)
                 else:
-                    self.add(words, domain, words[0].start, self.tokens[self.at - 1].end, begin)
+                    self.add(words, domain, self.end, after)
             elif words and following in ("", ",", ";"):
-                self.add(words, "", words[0].start, words[-1].end, begin)
+                self.add(words, "", words[-1].end, after)
             else:
-                raise AddressError(f'a stray "{following}"')
+                raise AddressError(f"a stray {_shown(self.token.text) if self.token else following}")
             if len(self.found) > LIST_LIMIT:
                 raise AddressError(f"more than {LIST_LIMIT} addresses")
-            if self.peek() not in ("", ",", ";", ":") and following != ":":
+            if self.peek() not in ("", ",", ";"):
                 raise AddressError("two addresses without a comma between them")
         if in_group:
             raise AddressError('a group is not closed by ";"')
         return self.found
 
     def words(self) -> list[_Token]:
-        begin = self.at
-        while self.peek() == "word" and self.tokens[self.at].kind != "literal":
-            self.at += 1
-        return self.tokens[begin : self.at]
+        """The atoms and quoted-strings that stand here; there may be none."""
+        words: list[_Token] = []
+        while self.token is not None and self.token.kind in ("atom", "quoted"):
+            words.append(self.take())
+            if len(words) > WORD_LIMIT:
+                raise AddressError(f"more than {WORD_LIMIT} words without a comma")
+        return words
 
-    def angle(self, begin: int) -> None:
-        """angle-addr, with the route that RFC 5321 (C) tells us to drop."""
-        display = ""
-        opening = self.tokens[self.at]
-        if self.at > begin:
-            display = self.text[self.tokens[begin].start : opening.start].strip()
-        self.at += 1
+    def angle(self, begin: int, after: int) -> None:
+        """angle-addr behind the display name that begins at `begin`; RFC 5321 (C) tells us to drop its route."""
+        opening = self.take()
+        display = self.text[begin : opening.start].strip(_BLANKS)
         if self.peek() == "@":
             while self.peek() in ("@", ","):
-                if self.peek() == ",":
-                    self.at += 1
-                    continue
-                self.at += 1
-                self.domain()
+                if self.take().text == "@":
+                    self.domain()
             if self.peek() != ":":
                 raise AddressError('a source route without ":"')
-            self.at += 1
+            self.take()
         words = self.words()
+        if not words and self.peek() == ">" and self.null:
+            self.found.append(Mailbox("", "", display, opening.end, opening.end, opening.start, self.take().end))
+            return
         if not words:
-            if self.peek() == ">" and self.null:
-                self.at += 1
-                here = opening.end
-                self.found.append(Mailbox("", "", display, here, here, opening.start, here + 1))
-                return
-            raise AddressError('nothing stands between "<" and ">"')
-        start, end, domain = words[0].start, words[-1].end, ""
+            raise AddressError('nothing stands between "<" and ">"' if self.peek() == ">" else 'no address after "<"')
+        domain = ""
         if self.peek() == "@":
-            self.at += 1
+            self.take()
             domain = self.domain()
-            end = self.tokens[self.at - 1].end
+        end = self.end
         if self.peek() != ">":
             raise AddressError('nothing closes the "<"')
-        self.at += 1
-        self.add(words, domain, start, end, begin)
+        self.take()
+        self.add(words, domain, end, after)
         self.found[-1] = self.found[-1]._replace(display=display)
 
     def domain(self) -> str:
         """dot-atom or domain-literal (RFC 5321, 4.1.2 and 4.1.3); obs-domain's blanks around dots go."""
-        begin = self.at
-        if self.peek() == "word" and self.tokens[self.at].kind == "literal":
-            self.at += 1
-            literal = "".join(self.tokens[begin].text.split())
-            if not _LITERAL.fullmatch(literal):
-                raise AddressError("a domain literal that is none")
+        if self.token is not None and self.token.kind == "literal":
+            literal = re.sub(rf"[{_BLANKS}]", "", self.take().text)
+            if not _LITERAL.fullmatch(literal) or len(literal) > DOMAIN_LIMIT:
+                raise AddressError(f"{_shown(literal)} is no domain literal")
             return literal
-        parts: list[str] = []
-        while self.peek() == "word" and self.tokens[self.at].kind == "atom":
-            text = self.tokens[self.at].text
-            if parts and not (parts[-1].endswith(".") or text.startswith(".")):
+        domain = ""
+        while self.token is not None and self.token.kind == "atom" and len(domain) <= DOMAIN_LIMIT:
+            if domain and not (domain.endswith(".") or self.token.text.startswith(".")):
                 break
-            parts.append(text)
-            self.at += 1
-        domain = "".join(parts)
+            domain += self.take().text
         if not domain:
             raise AddressError('no domain after "@"')
-        if len(domain.encode("utf-8", "surrogateescape")) > DOMAIN_LIMIT or not _DOMAIN.fullmatch(domain):
-            raise AddressError(f"{domain!r} is no domain")
+        if not _DOMAIN.fullmatch(domain) or len(domain.encode()) > DOMAIN_LIMIT:
+            raise AddressError(f"{_shown(domain)} is no domain")
         return domain
 
-    def add(self, words: list[_Token], domain: str, start: int, end: int, begin: int) -> None:
+    def add(self, words: list[_Token], domain: str, end: int, after: int) -> None:
+        """One more mailbox, whose addr-spec ends at `end`; the token before it ended at `after`."""
         local = _local_part(words)
-        if len(join(local, domain).encode("utf-8", "surrogateescape")) > MAILBOX_LIMIT:
+        if len(join(local, domain).encode()) > MAILBOX_LIMIT:
             raise AddressError(f"an address longer than {MAILBOX_LIMIT} octets")
-        # The mailbox reaches from its first token to the comma that ends it, so that comments belong to it.
-        first = self.tokens[begin - 1].end if begin else 0
-        last = self.tokens[self.at].start if self.at < len(self.tokens) else len(self.text)
-        whole = self.text[first:last]
-        first += len(whole) - len(whole.lstrip())
-        last -= len(whole) - len(whole.rstrip())
-        self.found.append(Mailbox(local, domain, "", start, end, first, last))
+        # The mailbox reaches from there to the comma that ends it, so that comments belong to it.
+        last = self.token.start if self.token else len(self.text)
+        whole = self.text[after:last]
+        first = after + len(whole) - len(whole.lstrip(_BLANKS))
+        last -= len(whole) - len(whole.rstrip(_BLANKS))
+        self.found.append(Mailbox(local, domain, "", words[0].start, end, first, last))
 
 
 def _local_part(words: list[_Token]) -> str:
@@ -303,14 +297,19 @@ def _local_part(words: list[_Token]) -> str:
             joined += word.text
         previous = word.text
     if _CONTROL.search(joined):
-        raise AddressError("a control character in an address")
+        raise AddressError("a control character, or what is not UTF-8, in an address")
     if _DOT_ATOM.fullmatch(joined):
         return joined
     if not quoted:
-        raise AddressError(f"{joined!r} is no local part")
+        raise AddressError(f"{_shown(joined)} is no local part")
     return '"' + joined.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _unquote(text: str) -> str:
     """The content of a quoted-string; a fold inside it is white space only (RFC 5322, 3.2.4)."""
     return re.sub(r"\\(.)", r"\1", text[1:-1].replace("\r", "").replace("\n", ""), flags=re.DOTALL)
+
+
+def _shown(text: str) -> str:
+    """A word as an error quotes it; of a long one the beginning."""
+    return repr(text if len(text) <= SHOWN else text[:SHOWN] + "...")

@@ -45,7 +45,7 @@ class Header(NamedTuple):
     def value(self) -> str:
         """What follows the colon, unfolded; octets that are not UTF-8 survive as surrogate escapes."""
         text = self.octets.decode("utf-8", "surrogateescape")
-        return text.partition(":")[2].replace("\n", "").strip()
+        return text.partition(":")[2].replace("\n", "").strip(" \t")
 
 
 class Body:
@@ -71,8 +71,8 @@ class Body:
     def blocks(self) -> Iterator[bytes]:
         """The octets in blocks of at most BLOCK, from the beginning, as often as asked."""
         if self._file is None:
-            if self._memory:
-                yield self._memory
+            for offset in range(0, self.size, BLOCK):
+                yield self._memory[offset : offset + BLOCK]
             return
         offset = 0
         while block := os.pread(self._file, BLOCK, offset):

@@ -7,6 +7,7 @@ import os
 import re
 import select
 from collections.abc import Iterator
+from itertools import chain
 
 from muawrap import addresses
 from muawrap.failure import REFUSED, TRY_AGAIN, Failure
@@ -14,12 +15,24 @@ from muawrap.mail import BLOCK, Body, Header, Message
 
 MEMORY = 1024 * 1024  # octets of body kept in memory before a file is used
 HEADER_LIMIT = 4 * 1024 * 1024  # octets of header block; Exim stops at 1 MiB, nobody needs as much
+SHOWN = 80  # characters of what cannot be read that a sentence quotes
+FIELD_LIMIT = 20_000  # header fields: one To: for each of 10 000 recipients, and as much again
 IDLE = 0.05  # seconds a writer may pause once the message has ended before we stop listening to it
 
 # RFC 5322, 2.2: printable ASCII but the colon; blanks before the colon are obs-optional (4.5).
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
-# "From user@host Sat Nov 21 10:00:00 2026": a mailbox file's separator, not somebody's first sentence.
-_MBOX = re.compile(rb">?From[ \t].*\b(?:[A-Z][a-z][a-z][ \t]+\d{1,2}|\d{1,2}[ \t]+[A-Z][a-z][a-z])\b.*\d{1,2}:\d\d")
+# "From user@host Sat Nov 21 10:00:00 2026": a mailbox file's separator, not somebody's first sentence. As Exim's
+# uucp_from_pattern, and with a ">" that mailbox programs put before it.
+_MBOX = re.compile(
+    rb"""
+    >?From [ \t]+ \S+ [ \t]+                # the sender, one word
+    (?: [A-Za-z]{3} ,? [ \t]+ )?            # day of the week
+    (?: [A-Za-z]{3} [ \t]+ \d{1,2}          # Nov 21
+      | \d{1,2} [ \t]+ [A-Za-z]{3} [ \t]+ \d{2}(?:\d{2})? )  # 21 Nov 2026
+    [ \t]+ \d{1,2} : \d
+    """,
+    re.VERBOSE,
+)
 
 Headers = tuple[Header, ...]
 
@@ -43,61 +56,88 @@ def read(descriptor: int, dot_ends: bool, max_received: int) -> tuple[Message, H
 
 
 def arguments(words: tuple[str, ...]) -> list[str]:
-    """The addresses of the command line; each word is an address list (cron's MAILTO=a,b). Raises Failure."""
+    """The addresses of the command line; each word is an address list (cron's MAILTO=a,b).
+
+    A backslash before a word stays before its first address, which is not redirected then (RULES D2). Raises Failure
+    that names every word that cannot be read.
+    """
     found = []
+    failures = []
     for word in words:
+        stop = "\\" if word.startswith("\\") else ""
         try:
-            mailboxes = addresses.parse_list(word)
+            mailboxes = addresses.parse_list(word.removeprefix(stop))
         except addresses.AddressError as error:
-            raise Failure(f"cannot read the recipient {word!r}: {error}") from error
+            failures.append(Failure(f"cannot read the recipient {_shown(word)}: {error}"))
+            continue
         if not mailboxes:
-            raise Failure(f"the argument {word!r} holds no address")
-        found += [mailbox.address for mailbox in mailboxes]
+            failures.append(Failure(f"the argument {_shown(word)} holds no address"))
+        for mailbox in mailboxes:
+            found.append(stop + mailbox.address)
+            stop = ""
+    _raise(failures)
     return found
 
 
 def without(found: list[str], removed: list[str]) -> list[str]:
     """The addresses that are not among those removed."""
-    keys = set(map(addresses.key, removed))
+    keys = {addresses.key(address.removeprefix("\\")) for address in removed}
     return [address for address in found if addresses.key(address) not in keys]
 
 
 def recipients(headers: Headers) -> list[str]:
     """The addresses of To, Cc and Bcc, all of them; with Resent- fields those of the top block (RULES E7).
 
-    Raises Failure where a field is no address list.
+    Raises Failure that names every field that is no address list.
     """
     names = ("to", "cc", "bcc")
     block = _resent_block(headers)
     if block:
         headers, names = block, ("resent-to", "resent-cc", "resent-bcc")
     found = []
+    failures = []
     for header in headers:
         if header.name not in names:
             continue
         try:
             found += [mailbox.address for mailbox in addresses.parse_list(header.value)]
         except addresses.AddressError as error:
-            raise Failure(f"cannot read the {header.name.title()}: header: {error}: {header.value!r}") from error
+            failures.append(Failure(f"cannot read the {header.name.title()}: header {_shown(header.value)}: {error}"))
+    _raise(failures)
     return found
+
+
+def _raise(failures: list[Failure]) -> None:
+    """Raise one failure as it is, several as one (RULES A7), none not at all."""
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        raise Failure(reasons=tuple(failures))
+
+
+def _shown(text: str) -> str:
+    """A text as a sentence quotes it; of a long one the beginning."""
+    return repr(text if len(text) <= SHOWN else text[:SHOWN] + "...")
 
 
 def _resent_block(headers: Headers) -> Headers:
     """The Resent- fields of the latest resending (RFC 5322, 3.6.6).
 
-    Blocks are not marked off from each other: one ends where a field other than Resent- or trace stands between,
-    or where a field comes for the second time that may be in a block only once.
+    Blocks are not marked off from each other: one ends at a trace field, or where a name comes again that may be in
+    a block only once. Callers who repeat Resent-To: write the lines one below the other, so that is one block still.
     """
     block: list[Header] = []
     seen: set[str] = set()
+    above = ""
     for header in headers:
         if header.name.startswith("resent-"):
-            if header.name in seen and header.name in ("resent-date", "resent-from", "resent-message-id"):
+            if header.name in seen and header.name != above:
                 break
             seen.add(header.name)
             block.append(header)
         elif header.name in ("received", "return-path") and block:
             break
+        above = header.name
     return tuple(block)
 
 
@@ -154,19 +194,18 @@ def _before_dot(source: Iterator[bytes]) -> Iterator[bytes]:
     invented = 1
     for block in source:
         data = held + block
-        ending = _DOT_LINE.search(data)
-        # What may be the beginning of a dot line waits for the next block.
-        cut = ending.start() + 1 if ending else _DOT_BEGUN.search(data).start()  # type: ignore[union-attr]
-        yield data[invented:cut]
-        if ending:
+        if ending := _DOT_LINE.search(data):
+            yield data[invented : ending.start() + 1]
             return
-        held = data[cut:]
+        held = next((begun for begun in _DOT_BEGUN if data.endswith(begun)), b"")
+        cut = len(data) - len(held)
+        yield data[invented:cut]
         invented = max(0, invented - cut)
     yield held[invented:]
 
 
 _DOT_LINE = re.compile(rb"\n\.\r?\n")
-_DOT_BEGUN = re.compile(rb"(?:\n(?:\.\r?)?)?\Z")
+_DOT_BEGUN = (b"\n.\r", b"\n.", b"\n")  # what may be the beginning of one waits for the next block
 
 
 def crlf_as_lf(source: Iterator[bytes]) -> Iterator[bytes]:
@@ -181,8 +220,9 @@ def crlf_as_lf(source: Iterator[bytes]) -> Iterator[bytes]:
 
 def _spool(source: Iterator[bytes]) -> tuple[Headers, Body]:
     """Split the header block off and put the rest aside: in memory up to MEMORY octets, beyond that in a file."""
-    headers, rest = _header_block(source)
-    text = _cr_as_lf(rest, source)
+    lines = _Lines(source)
+    headers = _header_block(lines)
+    text = (block.replace(b"\r", b"\n") for block in lines.rest())  # a CR that stands alone ends a line, too
     memory: list[bytes] = []
     size = 0
     for block in text:
@@ -194,85 +234,104 @@ def _spool(source: Iterator[bytes]) -> tuple[Headers, Body]:
     return headers, Body(octets if octets.endswith(b"\n") or not octets else octets + b"\n")
 
 
-def _cr_as_lf(rest: bytes, source: Iterator[bytes]) -> Iterator[bytes]:
-    """The body: a CR that stands alone ends a line, too (RULES F1)."""
-    yield rest.replace(b"\r", b"\n")
-    for block in source:
-        yield block.replace(b"\r", b"\n")
+class _Lines:
+    """The lines of a header block, and after them the rest of the source."""
+
+    def __init__(self, source: Iterator[bytes]) -> None:
+        self._source = filter(None, source)
+        self._data = b""
+        self._at = 0
+
+    def line(self) -> bytes:
+        """The next line with its LF, b"" at the end; the last one, and the beginning of one that is longer than
+        any field may be, come without LF."""
+        pieces = []
+        size = 0
+        while not (end := self._data.find(b"\n", self._at) + 1):
+            pieces.append(self._data[self._at :])
+            size += len(pieces[-1])
+            self._data = b"" if size > HEADER_LIMIT else next(self._source, b"")
+            self._at = 0
+            if not self._data:
+                return b"".join(pieces)
+        pieces.append(self._data[self._at : end])
+        self._at = end
+        return b"".join(pieces)
+
+    def rest(self) -> Iterator[bytes]:
+        """What has not been read as a line."""
+        yield self._data[self._at :]
+        yield from self._source
+
+    def unread(self, line: bytes) -> None:
+        """Give back a line that belongs to the rest."""
+        self._data = line + self._data[self._at :]
+        self._at = 0
 
 
-def _header_block(source: Iterator[bytes]) -> tuple[Headers, bytes]:
-    """The header fields, and what was read beyond them.
+def _header_block(lines: _Lines) -> Headers:
+    """The header fields; the lines that are left are the body.
 
     The block ends at an empty line, which belongs to neither, or before the first line that is no field
-    (RULES F5). NUL is dropped before anything is looked at, so that it hides nothing. A CR alone ends a line here,
-    too, but what follows is the same field, folded, as in Exim: nobody smuggles a Bcc: into a Subject: with it.
+    (RULES F5). NUL is dropped before anything is looked at, so that it hides nothing. Raises Failure where the block
+    is too long.
     """
     headers: list[Header] = []
-    lines: list[bytes] = []  # of the field being read
-    data = b""
-    at = size = 0
+    field: list[bytes] = []  # the lines of the field being read
+    size = 0
     first = True
-    ended = False
-
-    def close() -> None:
-        if lines:
-            name = lines[0].partition(b":")[0].strip().decode("ascii").lower()
-            while len(lines) > 1 and not lines[-1].strip():
-                lines.pop()  # a last line of blanks only: some take it for the empty line that ends the header
-            headers.append(Header(name, b"".join(lines)))
-            lines.clear()
-
-    while True:
-        end = data.find(b"\n", at)
-        if end < 0 and not ended:
-            if len(data) - at <= HEADER_LIMIT:
-                more = next(source, None)
-                ended = more is None
-                data, at = data[at:] + (more or b""), 0
-                continue
-            end = len(data) - 1  # so long a line is no field; below it is found to be text
-        line = data[at:] if end < 0 else data[at : end + 1]
-        if not line:
-            close()
-            return tuple(headers), b""
+    while (line := lines.line()) not in (b"", b"\n"):
         bare = line.replace(b"\0", b"")
-        if line == b"\n":
-            close()
-            return tuple(headers), data[at + 1 :]
-        folded = bare[:1] in (b" ", b"\t") and lines
+        folded = field and bare.startswith((b" ", b"\t"))
         if folded or _FIELD.match(bare):
-            if not folded:
-                close()
-            parts = bare.rstrip(b"\r\n").split(b"\r")
-            lines += [part + b"\n" if part is parts[0] else b" " + part + b"\n" for part in parts]
-            size += len(bare)
+            if field and not folded:
+                headers.append(_header(field))
+                field = []
+            field.append(bare if bare.endswith(b"\n") and b"\r" not in bare else _cr_as_fold(bare))
+            size += len(line)
             if size > HEADER_LIMIT:
                 raise Failure(f"the header block is longer than {HEADER_LIMIT} octets")
+            if len(headers) > FIELD_LIMIT:
+                raise Failure(f"more than {FIELD_LIMIT} header fields")
         elif bare.strip(b"\n") and not (first and _MBOX.match(bare)):
-            close()
-            return tuple(headers), data[at:]
+            lines.unread(line)
+            break
         # else: a line of NUL only, which ends no header, for a Bcc: may stand below it; or a mailbox separator
         first = False
-        at += len(line)
+    if field:
+        headers.append(_header(field))
+    return tuple(headers)
+
+
+def _header(field: list[bytes]) -> Header:
+    """A field from its lines, without last lines of blanks only: some take one for the end of the header."""
+    name = field[0].partition(b":")[0].strip().decode("ascii").lower()
+    octets = b"".join(field)
+    return Header(name, octets[: octets.index(b"\n", len(octets.rstrip(b" \t\n"))) + 1])
+
+
+def _cr_as_fold(line: bytes) -> bytes:
+    """A header line with an LF where each CR alone stood, and the field going on behind it, as in Exim.
+
+    So nobody smuggles a Bcc: into a Subject: with a CR.
+    """
+    first, *others = line.rstrip(b"\n").split(b"\r")
+    return b"\n ".join((first, *filter(None, map(bytes.strip, others)))) + b"\n"
 
 
 def _to_file(memory: list[bytes], source: Iterator[bytes]) -> Body:
     """Write a large body into a file without a name. Raises Failure where the disk is full."""
+    size = lines = 0
+    eight_bit = False
+    last = b""
     try:
         file = _nameless_file()
-        size = lines = 0
-        ascii_only = True
-        last = b"\n"
-        for blocks_ in (memory, source):
-            for block in blocks_:
-                if not block:
-                    continue
-                _write(file, block)
-                size += len(block)
-                lines += block.count(b"\n")
-                ascii_only = ascii_only and block.isascii()
-                last = block[-1:]
+        for block in filter(None, chain(memory, source)):
+            _write(file, block)
+            size += len(block)
+            lines += block.count(b"\n")
+            eight_bit = eight_bit or not block.isascii()
+            last = block[-1:]
         if last != b"\n":
             _write(file, b"\n")
             size, lines = size + 1, lines + 1
@@ -282,7 +341,7 @@ def _to_file(memory: list[bytes], source: Iterator[bytes]) -> Body:
             lead=TRY_AGAIN,
             advice="it is kept in TMPDIR, /var/tmp or /tmp",
         ) from error
-    return Body.spooled(file, size, lines, not ascii_only)
+    return Body.spooled(file, size, lines, eight_bit)
 
 
 def _write(file: int, block: bytes) -> None:
@@ -292,21 +351,25 @@ def _write(file: int, block: bytes) -> None:
 
 
 def _nameless_file() -> int:
-    """A file that nobody can open by name and that goes with us; raises the last folder's OSError."""
-    folders = [folder for folder in (os.environ.get("TMPDIR", ""), "/var/tmp", "/tmp") if folder.startswith("/")]
+    """A file that nobody can open by name and that goes with us. Raises OSError where no folder takes one."""
+    failed = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    for folder in (os.environ.get("TMPDIR", ""), "/var/tmp", "/tmp"):
+        if folder.startswith("/"):
+            try:
+                return _nameless_in(folder)
+            except OSError as error:
+                failed = error
+    raise failed
+
+
+def _nameless_in(folder: str) -> int:
     flags = os.O_RDWR | os.O_CLOEXEC
-    for folder in folders:
+    if hasattr(os, "O_TMPFILE"):
         try:
-            if hasattr(os, "O_TMPFILE"):
-                try:
-                    return os.open(folder, flags | os.O_TMPFILE, 0o600)
-                except OSError:
-                    pass  # the file system has none; with a name, then, for as long as it takes to remove it
-            name = f"{folder}/.muawrap-{os.getpid()}-{os.urandom(8).hex()}"
-            file = os.open(name, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-            os.unlink(name)
-            return file
+            return os.open(folder, flags | os.O_TMPFILE, 0o600)
         except OSError:
-            if folder == folders[-1]:
-                raise
-    raise OSError(errno.ENOENT, "no folder for temporary files")
+            pass  # the file system has none; with a name, then, for as long as it takes to remove it
+    name = f"{folder}/.muawrap-{os.getpid()}-{os.urandom(8).hex()}"
+    file = os.open(name, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    os.unlink(name)
+    return file

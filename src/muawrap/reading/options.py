@@ -41,7 +41,7 @@ OPTIONS = (
     Option("-I", NONE, "newaliases", "as -bi"),
     Option("-i", NONE, "ignore_dots", "a line with a lone dot does not end the message"),
     Option("-J", ATTACHED, "ignore", "Sony NEWS-OS; accepted so that old callers keep working"),
-    Option("-L", REQUIRED, "ignore", "tag for syslog; ours tells the program, the tag nothing more"),
+    Option("-L", REQUIRED, "ignore", "tag for syslog; every line there begins with muawrap, so that it can be found"),
     Option("-M", REQUIRED, "refuse", "controls queued messages; there is no queue"),
     Option("-m", NONE, "ignore", "send to me too; a sender in an alias always gets his copy"),
     Option("-N", REQUIRED, "notify", "delivery status notifications: never, or of success, failure, delay"),
@@ -106,7 +106,7 @@ SHORT_OPTIONS = {
 }
 NEEDS_ATTACHED = ("A", "Q", "T", "r", "s")  # alone they would take the next word in some programs, not in others
 EXIM_MACROS = ("a", "aa", "as", "ai", "i", "m", "r", "s", "t")  # Exim's -oMx takes the next word
-NO_QUEUE_TIME = re.compile(r"[0-9].*")
+QUEUE_TIME = re.compile(r"[a-z]*[0-9]")  # -q15m, -qf15m, -qp15m: again and again, which takes a daemon
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 _BY_LETTER = {option.letter[1]: option for option in OPTIONS}
@@ -201,7 +201,7 @@ class _Reading:
         self.fields["mode"] = "nothing"
 
     def queue_run(self, value: str) -> None:
-        if NO_QUEUE_TIME.match(value):
+        if QUEUE_TIME.match(value):
             self.refuse_mode(f"-q{value}", DAEMON)
         else:
             self.fields["mode"] = "nothing"
@@ -224,7 +224,7 @@ class _Reading:
         self.fields["extract"] = True
 
     def ignore_dots(self, value: str) -> None:
-        self.fields["dot_ends"] = value[:1].lower() in ("f", "n", "0") and value != ""
+        self.fields["dot_ends"] = value[:1].lower() in ("f", "n", "0")  # false, no; nothing at all is a yes
 
     def gateway(self, _: str) -> None:
         self.fields["gateway"] = True
@@ -285,9 +285,12 @@ class _Reading:
         for operand in self.operands:
             if not operand.strip() and mode in ("deliver", "verify"):
                 raise Failure("an empty argument is no address")
-        if mode == "nothing" and self.operands:
+        if mode == "nothing" and (self.operands or self.fields.get("extract")):
             # "sendmail -q user@example.org" is a slip, and a message may be waiting on standard input.
-            raise Failure(f"this mode takes no address, but {self.operands[0]!r} was given", advice=_SEE)
+            given = repr(self.operands[0]) if self.operands else "-t"
+            raise Failure(f"this mode takes no message and no address, but {given} was given", advice=_SEE)
+        if mode == "verify" and not self.operands:
+            raise Failure("no address to look up: name one", advice=_SEE)
         if mode == "deliver" and not self.operands and not self.fields.get("extract"):
             raise Failure("no recipient: name one, or use -t to take them from the message", advice=_SEE)
         return Invocation(recipients=tuple(self.operands), **self.fields)  # type: ignore[arg-type]

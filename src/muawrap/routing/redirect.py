@@ -73,7 +73,7 @@ def expand(given: Iterable[str], world: World) -> Expansion:
     failures = []
     for address in given:
         try:
-            expander.visit(address, False, _Trail())
+            expander.visit(address.removeprefix("\\"), address.startswith("\\"), _Trail())
         except Failure as failure:
             failures.append(failure)
             if len(expander.final) > RECIPIENTS:
