@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.program import Program
-from tests.support.server import Reply, Server, closed_port
+from tests.support.server import Server, closed_port
 
 MESSAGE = b"Subject: hello\n\nHello.\n"
 ME = 'from = "me@client.example"\n'

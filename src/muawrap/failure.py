@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 
 from muawrap.mail import Reply
@@ -23,21 +24,15 @@ class Stage(Enum):
     STARTTLS = ("asking for TLS", "answered STARTTLS with")
     TLS = ("setting up TLS", "")
     AUTH = ("authenticating", "answered AUTH with")
-    MAIL = ("naming the sender", "refused the sender: ")
+    MAIL = ("naming the sender", "refused the sender:")
     RCPT = ("naming the recipients", "refused the recipient")
     DATA = ("announcing the text", "answered DATA with")
     TEXT = ("sending the text", "interrupted the text with")
     VERDICT = ("waiting for the verdict on the message", "refused the message:")
 
-    @property
-    def doing(self) -> str:
-        """As in "lost connection while naming the sender"."""
-        return self.value[0]
-
-    @property
-    def answered(self) -> str:
-        """As in "smtp.example.org:25 greeted us with 421 busy"."""
-        return self.value[1].strip()
+    def __init__(self, doing: str, answered: str) -> None:
+        self.doing = doing  # "lost connection while naming the sender"
+        self.answered = answered  # "smtp.example.org:25 greeted us with 421 busy"
 
 
 class Failure(Exception):
@@ -50,7 +45,6 @@ class Failure(Exception):
     reply     the host's own reply, whole
     advice    what to do about it
     reasons   the failures this one sums up, in order
-    where     the configuration file or the file and line the fact was found in
     """
 
     def __init__(
@@ -85,9 +79,23 @@ class Failure(Exception):
         if self.stage is None:
             return self.what
         if self.reply is not None:
-            parts = [self.host, self.stage.answered, self.recipient, str(self.reply)]
+            recipient = f"{self.recipient}:" if self.recipient else ""
+            parts = [self.host, self.stage.answered, recipient, str(self.reply)]
             return " ".join(filter(None, parts)) + (f" ({self.what})" if self.what else "")
-        return f"{self.host}: {self.what} while {self.stage.doing}"
+        return (f"{self.host}: " if self.host else "") + f"{self.what} while {self.stage.doing}"
 
     def __str__(self) -> str:
         return self.sentence()
+
+
+def together(failures: Sequence[Failure]) -> Failure:
+    """Several failures as one (RULES A7); one that is final outweighs those that are not."""
+    if len(failures) == 1:
+        return failures[0]
+    passing = all(failure.lead == TRY_AGAIN for failure in failures)
+    advice = {failure.advice for failure in failures}
+    return Failure(
+        lead=TRY_AGAIN if passing else REFUSED,
+        reasons=tuple(failures),
+        advice=advice.pop() if len(advice) == 1 else "",
+    )

@@ -10,7 +10,7 @@ import muawrap
 from muawrap import config, report
 from muawrap.failure import TRY_AGAIN, Failure
 from muawrap.mail import Body, Invocation, Message, Receipt
-from muawrap.reading import descriptors, options
+from muawrap.reading import descriptors, options, recipients
 from muawrap.reading import message as reading
 from muawrap.routing import redirect, transaction
 from muawrap.routing.aliases import Aliases
@@ -81,11 +81,11 @@ def _refuse_what_cannot_be(invocation: Invocation) -> None:
 
 def _recipients(invocation: Invocation, settings: config.Config, written: reading.Headers) -> list[str]:
     """The addresses of the command line and, with -t, of the header (RULES E7). Raises Failure."""
-    given = reading.arguments(invocation.recipients)
+    given = recipients.of_arguments(invocation.recipients)
     if not invocation.extract:
         return given
-    found = reading.recipients(written)
-    found = reading.without(found, given) if settings.extract_addresses_remove_arguments else given + found
+    found = recipients.of_header(written)
+    found = recipients.without(found, given) if settings.extract_addresses_remove_arguments else given + found
     if not found:
         raise Failure("no recipient: To:, Cc: and Bcc: hold no address")
     return found
@@ -128,7 +128,7 @@ def _submit(
 def _verify(invocation: Invocation, settings: config.Config) -> str:
     """Route the addresses and tell the trails; nobody is contacted (RULES E9). Raises Failure."""
     who = transaction.caller()
-    expansion = _route(reading.arguments(invocation.recipients), settings, who)
+    expansion = _route(recipients.of_arguments(invocation.recipients), settings, who)
     if expansion.recipients:
         transaction.build(invocation, settings, Message((), Body()), expansion.recipients, who)
     lines = dict.fromkeys([*(recipient.story for recipient in expansion.recipients), *expansion.discarded])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from muawrap import addresses
-from muawrap.failure import REFUSED, TRY_AGAIN, Failure
+from muawrap.failure import REFUSED, TRY_AGAIN, Failure, together
 from muawrap.mail import Recipient
 from muawrap.routing.members import Entry, Member, MemberError, members
 
@@ -81,19 +81,6 @@ def expand(given: Iterable[str], world: World) -> Expansion:
     if failures:
         raise together(failures)
     return Expansion(tuple(expander.final.values()), tuple(expander.discarded))
-
-
-def together(failures: Sequence[Failure]) -> Failure:
-    """Several failures as one (RULES A7); one that is final outweighs those that are not."""
-    if len(failures) == 1:
-        return failures[0]
-    passing = all(failure.lead == TRY_AGAIN for failure in failures)
-    advice = {failure.advice for failure in failures}
-    return Failure(
-        lead=TRY_AGAIN if passing else REFUSED,
-        reasons=tuple(failures),
-        advice=advice.pop() if len(advice) == 1 else "",
-    )
 
 
 class _Expander:

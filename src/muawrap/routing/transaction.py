@@ -11,10 +11,9 @@ from typing import NamedTuple
 
 from muawrap import addresses
 from muawrap.config import Account, Config, Profile, Route, hosts_for
-from muawrap.failure import Failure
+from muawrap.failure import Failure, together
 from muawrap.mail import Invocation, Message, Recipient, SmartHost, Transaction, Way
 from muawrap.routing import headers
-from muawrap.routing.redirect import together
 
 
 class Caller(NamedTuple):

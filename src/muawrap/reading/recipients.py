@@ -1,0 +1,89 @@
+"""Whom the caller named: the addresses of the command line, and with -t those of the header."""
+
+from __future__ import annotations
+
+from muawrap import addresses
+from muawrap.failure import Failure, together
+from muawrap.mail import Header
+
+SHOWN = 80  # characters of what cannot be read that a sentence quotes
+
+
+def of_arguments(words: tuple[str, ...]) -> list[str]:
+    """The addresses of the command line; each word is an address list (cron's MAILTO=a,b).
+
+    A backslash before a word stays before its first address, which is not redirected then (RULES D2). Raises Failure
+    that names every word that cannot be read.
+    """
+    found = []
+    failures = []
+    for word in words:
+        stop = "\\" if word.startswith("\\") else ""
+        try:
+            mailboxes = addresses.parse_list(word.removeprefix(stop))
+        except addresses.AddressError as error:
+            failures.append(Failure(f"cannot read the recipient {_shown(word)}: {error}"))
+            continue
+        if not mailboxes:
+            failures.append(Failure(f"the argument {_shown(word)} holds no address"))
+        for mailbox in mailboxes:
+            found.append(stop + mailbox.address)
+            stop = ""
+    if failures:
+        raise together(failures)
+    return found
+
+
+def without(found: list[str], removed: list[str]) -> list[str]:
+    """The addresses that are not among those removed."""
+    keys = {addresses.key(address.removeprefix("\\")) for address in removed}
+    return [address for address in found if addresses.key(address) not in keys]
+
+
+def of_header(headers: tuple[Header, ...]) -> list[str]:
+    """The addresses of To, Cc and Bcc, all of them; with Resent- fields those of the top block (RULES E7).
+
+    Raises Failure that names every field that is no address list.
+    """
+    names = ("to", "cc", "bcc")
+    block = _resent_block(headers)
+    if block:
+        headers, names = block, ("resent-to", "resent-cc", "resent-bcc")
+    found = []
+    failures = []
+    for header in headers:
+        if header.name not in names:
+            continue
+        try:
+            found += [mailbox.address for mailbox in addresses.parse_list(header.value)]
+        except addresses.AddressError as error:
+            failures.append(Failure(f"cannot read the {header.name.title()}: header {_shown(header.value)}: {error}"))
+    if failures:
+        raise together(failures)
+    return found
+
+
+def _shown(text: str) -> str:
+    """A text as a sentence quotes it; of a long one the beginning."""
+    return repr(text if len(text) <= SHOWN else text[:SHOWN] + "...")
+
+
+def _resent_block(headers: tuple[Header, ...]) -> tuple[Header, ...]:
+    """The Resent- fields of the latest resending (RFC 5322, 3.6.6).
+
+    Blocks are not marked off from each other: one ends at a trace field, or where a name comes again that may be in
+    a block only once. Callers who repeat Resent-To: write the lines one below the other, so that is one block still.
+    """
+    block: list[Header] = []
+    seen: set[str] = set()
+    above = ""
+    for header in headers:
+        if header.name.startswith("resent-"):
+            if header.name in seen and header.name != above:
+                break
+            seen.add(header.name)
+            block.append(header)
+        elif header.name in ("received", "return-path") and block:
+            break
+        above = header.name
+    return tuple(block)
