@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from types import ModuleType
 
 from muawrap.failure import Failure
@@ -12,18 +13,18 @@ def load(name: str, reason: str) -> ModuleType:
     """Import a package that not every delivery needs; `reason` says what needs it.
 
     bin/sendmail runs Python with -S, so the site directories are added here, the first time they are needed.
-    Raises Failure where the package is not installed.
+    Raises Failure where the package is not installed, or broken in whatever way.
     """
     try:
-        return importlib.import_module(name)
-    except ImportError:
-        import site
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            import site
 
-        site.main()
-    try:
+            site.main()
         return importlib.import_module(name)
-    except ImportError as error:
+    except Exception as error:
         raise Failure(
             f"{reason} needs the Python package {name}, which cannot be loaded ({error})",
-            advice=f"install it for the Python that runs this program, such as: pip install {name}",
+            advice=f"install it: apt install python3-{name}, or {sys.executable} -m pip install {name}",
         ) from error

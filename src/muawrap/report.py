@@ -7,11 +7,16 @@ import re
 import time
 from typing import NoReturn
 
-from muawrap.failure import UNCERTAIN, Failure
+from muawrap.failure import NAMED, UNCERTAIN, Failure
 from muawrap.mail import Receipt
 
-SENTENCE_LIMIT = 4096  # octets of one line in the log (RULES A7)
+LINE_LIMIT = 4096
+"""Octets of a line with its end (RULES A7): what a pipe takes in one piece (PIPE_BUF), so that no line is torn."""
+FIELD_LIMIT = 900  # octets of one field: none crowds out the others; only the error takes what is left
+SYSLOG_SECONDS = 5  # how long a syslog that does not listen may hold us up
+_SYSLOG = "/dev/log"
 _CONTAINER = "/proc/1/fd/2"
+_INFO, _ERROR = 2 << 3 | 6, 2 << 3 | 3  # facility mail, severities info and error (RFC 5424, 6.2.1)
 _PLAIN = re.compile(r"[A-Za-z0-9_.@<>,:;+/*=!?~%&'|\[\](){}#$^-]+")
 
 
@@ -21,41 +26,41 @@ class Facts:
     def __init__(self) -> None:
         self.log: tuple[str, ...] = ("syslog",)
         self.message_id = ""
-        self.sender = ""
+        self.sender: str | None = None  # "" is the null sender
         self.recipients: tuple[str, ...] = ()
         self.notes: list[tuple[str, str]] = []
 
 
-def printable(text: str) -> str:
-    """Printable ASCII only: everything else is shown escaped, so that no reply and no name can forge a line."""
-    return "".join(
-        char if " " <= char <= "~" else char.encode("unicode_escape", "surrogatepass").decode("ascii") for char in text
-    )
-
-
 def success(receipt: Receipt, facts: Facts) -> int:
     """A message that was accepted, or discarded on purpose: silence, and a log line."""
+    if not receipt.host:
+        _log("discarded", facts, [])
+        return 0
     facts.sender = receipt.sender
     fields = [
         ("host", receipt.host),
-        ("tls", receipt.tls if receipt.host else ""),
+        ("tls", receipt.tls),
         ("user", receipt.user),
-        ("size", str(receipt.size) if receipt.host else ""),
+        ("size", str(receipt.size)),
         ("reply", receipt.reply),
         ("degraded", "; ".join(receipt.degraded)),
         ("from-header", "rewritten" if receipt.rewritten else ""),
     ]
-    _log("sent" if receipt.host else "discarded", facts, fields)
+    _log("sent", facts, fields)
     return 0
 
 
 def failure(failure: Failure, facts: Facts | None) -> int:
     """A message that was not sent, or may not have been: one line for the caller, and a log line."""
-    advice = f" ({failure.advice})" if failure.advice else ""
     identity = f" [Message-ID {facts.message_id}]" if facts and facts.message_id and failure.lead == UNCERTAIN else ""
-    _to(2, f"sendmail: {failure.lead}: {printable(_short(failure.sentence()) + identity + advice)}\n")
+    advice = _cut(f" ({failure.advice})", FIELD_LIMIT) if failure.advice else ""
+    tail = _cut(printable(identity), FIELD_LIMIT) + _cut(printable(advice), FIELD_LIMIT)
+    head = f"sendmail: {failure.lead}: "
+    _to(2, head + _cut(printable(failure.sentence()), LINE_LIMIT - 1 - len(head) - len(tail)) + tail + "\n")
     if facts is not None:
-        _log("failed", facts, [("lead", failure.lead), ("error", failure.sentence() + advice)])
+        fields = [("lead", failure.lead)]
+        room = LINE_LIMIT - len(log_line("failed", facts, fields, 0) + ' error=""\n' + advice)
+        _log("failed", facts, [*fields, ("error", _as_many_as_fit(failure, room) + advice)])
     return 1
 
 
@@ -75,34 +80,75 @@ def leave(status: int) -> NoReturn:
     os._exit(status)
 
 
+# -- one line, whatever stands in it --------------------------------------------------------------------------------
+
+
+def printable(text: str) -> str:
+    """Printable ASCII only: everything else is shown escaped, so that no reply and no name can forge a line."""
+    return "".join(map(_shown, text))
+
+
 def log_line(event: str, facts: Facts, fields: list[tuple[str, str]], now: float | None = None) -> str:
     """One line: the time unless `now` is None, the event, and name=value pairs that no value can break out of."""
-    recipients = facts.recipients
-    shown = ",".join(recipients)
-    if len(shown) > SENTENCE_LIMIT // 2:
-        shown = shown[: SENTENCE_LIMIT // 2].rpartition(",")[0]
-        shown += f",and {len(recipients) - shown.count(',') - 1} more"
-    pairs = [("id", facts.message_id), ("from", f"<{facts.sender}>"), ("to", shown), *facts.notes, *fields]
-    line = " ".join([event, *(f"{name}={_quoted(value)}" for name, value in pairs if value)])
-    if now is not None:
-        line = time.strftime("%Y-%m-%dT%H:%M:%S%z ", time.localtime(now)) + line
-    return _short(line)
+    pairs = [
+        ("id", facts.message_id),
+        ("from", "" if facts.sender is None else f"<{facts.sender}>"),
+        ("to", _listed(facts.recipients)),
+        *fields,
+        *facts.notes,
+    ]
+    line = event if now is None else time.strftime("%Y-%m-%dT%H:%M:%S%z ", time.localtime(now)) + event
+    for name, value in pairs:
+        room = LINE_LIMIT - len(f'{line} {name}=""\n')
+        if value and room > 0:
+            line += f" {name}={_quoted(value, room if name == 'error' else min(room, FIELD_LIMIT))}"
+    return line
 
 
-def _quoted(value: str) -> str:
-    """A value as it is where it is one plain word, else in quotes with backslash escapes."""
-    if _PLAIN.fullmatch(value):
+def _shown(char: str) -> str:
+    return char if " " <= char <= "~" else char.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def _quoted(value: str, room: int) -> str:
+    """A value as it is where it is one plain word, else in quotes with backslash escapes; cut between two of them."""
+    value = value[: room + 1]  # no escape is shorter than what it stands for
+    if len(value) <= room and _PLAIN.fullmatch(value):
         return value
-    escaped = value.encode("unicode_escape", "surrogatepass").decode("ascii")  # doubles backslashes, too
-    return '"' + escaped.replace('"', '\\"') + '"'
+    shown = ["\\" + char if char in '\\"' else _shown(char) for char in value]
+    if sum(map(len, shown)) > room:
+        while shown and sum(map(len, shown)) > room - 3:
+            shown.pop()
+        shown.append("..."[:room])
+    return '"' + "".join(shown) + '"'
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= SENTENCE_LIMIT else text[: SENTENCE_LIMIT - 3] + "..."
+def _cut(text: str, room: int) -> str:
+    return text if len(text) <= room else text[: room - 3] + "..."
+
+
+def _listed(recipients: tuple[str, ...]) -> str:
+    """As many as fit, then how many more there are."""
+    for number in range(len(recipients)):
+        if sum(map(len, recipients[: number + 1])) + number > FIELD_LIMIT - 40:
+            return ",".join((*recipients[: max(1, number)], f"and {len(recipients) - max(1, number)} more"))
+    return ",".join(recipients)
+
+
+def _as_many_as_fit(failure: Failure, room: int) -> str:
+    """The sentence with every reason that the log has room for, where standard error names ten (RULES A7)."""
+    named = max(NAMED, len(failure.reasons))
+    sentence = failure.sentence(named)
+    while len(sentence) > room and named > NAMED:
+        named = max(NAMED, named * 3 // 4)
+        sentence = failure.sentence(named)
+    return _cut(sentence, room)
+
+
+# -- where it goes: trouble changes no outcome (RULES A5) -----------------------------------------------------------
 
 
 def _to(descriptor: int, text: str) -> None:
-    """Write what can be written: a closed or full descriptor changes no outcome."""
+    """Write what can be written."""
     octets = text.encode("ascii", "backslashreplace")
     try:
         while octets:
@@ -112,32 +158,48 @@ def _to(descriptor: int, text: str) -> None:
 
 
 def _log(event: str, facts: Facts, fields: list[tuple[str, str]]) -> None:
-    """Write to the first log that can be written to; trouble changes no outcome (RULES A5)."""
+    """Write to the first log that takes the line."""
     for place in facts.log:
-        if place == "none":
-            return
-        if place == "syslog":
-            import syslog
-
-            syslog.openlog("muawrap", syslog.LOG_PID, syslog.LOG_MAIL)
-            priority = syslog.LOG_INFO if event != "failed" else syslog.LOG_ERR
-            syslog.syslog(priority, log_line(event, facts, fields))
-            return
-        line = log_line(event, facts, fields, time.time()) + "\n"
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-        if place == "container":
-            path = _CONTAINER
-        else:
-            path = place
-            flags |= os.O_CREAT | os.O_NOFOLLOW
         try:
-            file = os.open(path, flags, 0o600)
-        except OSError:
-            continue
-        try:
-            if os.write(file, line.encode("ascii")):
+            if place == "none":
                 return
-        except OSError:
+            if place == "syslog":
+                _to_syslog(_ERROR if event == "failed" else _INFO, log_line(event, facts, fields))
+                return
+            line = log_line(event, facts, fields, time.time()) + "\n"
+            if _to_file(place, line.encode("ascii")):
+                return
+        except (OSError, ValueError):
             continue
-        finally:
-            os.close(file)
+
+
+def _to_file(place: str, line: bytes) -> bool:
+    """One write, so that lines of several programs do not mix; a part of a line is not a line."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+    if place == "container":
+        file = os.open(_CONTAINER, flags)
+    else:
+        file = os.open(place, flags | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        return os.write(file, line) == len(line)
+    finally:
+        os.close(file)
+
+
+def _to_syslog(priority: int, line: str) -> None:
+    """One datagram, as syslog(3) sends it; but syslog(3) neither says whether it arrived nor gives up waiting."""
+    import socket
+
+    stamp = time.strftime("%b %e %H:%M:%S")
+    octets = f"<{priority}>{stamp} muawrap[{os.getpid()}]: {line}".encode("ascii")
+    for kind, end in (socket.SOCK_DGRAM, b""), (socket.SOCK_STREAM, b"\0"):
+        with socket.socket(socket.AF_UNIX, kind) as log:
+            log.settimeout(SYSLOG_SECONDS)
+            try:
+                log.connect(_SYSLOG)
+            except OSError:
+                if kind == socket.SOCK_STREAM:
+                    raise
+                continue
+            log.sendall(octets + end)
+            return

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import pwd
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 from muawrap import addresses
 from muawrap.mail import Secret, SmartHost
@@ -17,14 +17,18 @@ MECHANISMS = ("PLAIN", "LOGIN", "CRAM-MD5")
 
 
 class Bad(ValueError):
-    """A value that cannot be; the message says what would be right."""
+    """A value that cannot be; the message says what would be right, `key` where that is not plain."""
+
+    def __init__(self, message: str, key: str = "") -> None:
+        super().__init__(message)
+        self.key = key
 
 
 def text(value: object) -> str:
     if not isinstance(value, str):
         raise Bad('must be a text in quotes, such as "text"')
-    if re.search(r"[\x00-\x1f\x7f]", value):
-        raise Bad("must not hold control characters")
+    if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", value):
+        raise Bad("must not hold control characters, or octets that are not UTF-8")
     return value
 
 
@@ -130,7 +134,9 @@ def forward(value: object) -> str:
 
 def logs(value: object) -> tuple[str, ...]:
     items = texts(value) if isinstance(value, list) else (text(value),)
-    return tuple(item if item in ("syslog", "none", "container") else path(item) for item in items)
+    if not items or not all(item in ("syslog", "container", "none") or item.startswith(("/", "~/")) for item in items):
+        raise Bad('must be "syslog", "container", "none", a path from "/" or from "~/", or a list of these')
+    return tuple(home_path(item) for item in items)
 
 
 def header_lines(value: object) -> tuple[str, ...]:
@@ -138,6 +144,13 @@ def header_lines(value: object) -> tuple[str, ...]:
         if not re.match(r"[!-9;-~]+:", line) or not line.isascii():
             raise Bad('must be a list of whole header lines, such as ["X-Route: corp"]')
     return texts(value)
+
+
+def header_names(value: object) -> tuple[str, ...]:
+    names = tuple(name.lower().rstrip(":") for name in texts(value))
+    if not all(re.fullmatch(r"[!-9;-~]+", name) for name in names):
+        raise Bad('must be a list of header names, such as ["X-Mailer"]')
+    return names
 
 
 def mechanisms(value: object) -> tuple[str, ...]:
@@ -160,31 +173,36 @@ def secrets(value: object) -> tuple[Secret, ...]:
     ((form, detail),) = value.items()
     if form in ("netrc", "credential"):
         raise Bad(f"of the form {form} is not available in this version")
-    if form == "command":
-        if not texts(detail):
-            raise Bad("of the form command must name a program")
-        return (Secret(form, texts(detail)),)
-    if form == "file":
-        return (Secret(form, path(detail)),)
-    if form in ("keyring", "env"):
-        return (Secret(form, text(detail)),)
-    raise Bad(f'knows keyring, command, file and env, not "{form}"')
+    if form not in SECRETS:
+        raise Bad(f'knows {", ".join(SECRETS)}, not "{form}"')
+    try:
+        found = SECRETS[form](detail)
+    except Bad as error:
+        raise Bad(f"of the form {form} {error}") from error
+    if not found:
+        raise Bad(f"of the form {form} must not be empty")
+    return (Secret(form, found),)
 
 
 def later(value: object) -> str:
     raise Bad("is not available in this version")
 
 
-def now(*values: object) -> Callable[[object], object]:
-    """A key of which this version has some values only."""
+def only(choice: str) -> Callable[[object], str]:
+    """A key of which this version has one value only."""
 
-    def check(value: object) -> object:
-        if value not in values:
-            shown = " or ".join(f'"{choice}"' for choice in values)
-            raise Bad(f"can only be {shown} in this version")
-        return value
+    def check(value: object) -> str:
+        if text(value) != choice:
+            raise Bad(f'can only be "{choice}" in this version')
+        return choice
 
     return check
+
+
+def only_true(value: object) -> bool:
+    if not flag(value):
+        raise Bad("can only be true in this version")
+    return True
 
 
 def home_path(value: str) -> str:
@@ -197,65 +215,77 @@ def home_path(value: str) -> str:
         raise Bad("begins with ~/, but the calling uid has no home in the passwd file") from None
 
 
-_URL = re.compile(
-    r"""
-    (?P<scheme>[a-z0-9+]+)://
-    (?: \[(?P<literal>[0-9A-Fa-f:.]+)\] | (?P<host>[^\[\]/:@?\#]*) )
-    (?: :(?P<port>[0-9]{1,5}) )?
-    /?
-    """,
-    re.VERBOSE,
-)
+_AUTHORITY = re.compile(r"(?:\[(?P<literal>[0-9A-Fa-f:.]+)\]|(?P<name>[^\[\]/:?#]+))(?::(?P<port>[0-9]{1,5}))?/?")
 HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 
 
-def parse_url(url: str) -> SmartHost:
-    """One entry of smart_hosts, such as submission://smtp.example.org:2587. Raises Bad."""
-    match = _URL.fullmatch(url)
-    if match is None:
-        if "@" in url:
-            raise Bad(f'"{url}" must not hold a user: write it as auth = {{ user = "..." }}')
-        if "://" not in url:
-            raise Bad(f'"{url}" has no scheme: write submissions://{url} (TLS), submission:// (STARTTLS) or smtp://')
-        raise Bad(f'"{url}" is no smart host: write SCHEME://HOST or SCHEME://HOST:PORT, IPv6 in brackets')
-    scheme = match["scheme"]
+def smart_host(value: object) -> SmartHost:
+    """One entry of smart_hosts, such as submission://smtp.example.org:2587."""
+    url = text(value)
+    scheme, separator, rest = url.partition("://")
+    if "@" in url:  # which is not shown: a password may stand there, too
+        raise Bad('must not hold a user: write { url = "...", auth = { user = "...", password = ... } }')
+    if not separator:
+        raise Bad(f'"{url}" has no scheme: write submissions://{url} (TLS), submission:// (STARTTLS) or smtp://')
     if scheme in ("lmtp", "lmtp+unix", "smtp+unix", "srv", "mx"):
-        raise Bad(f"{scheme}:// is not available in this version")
+        raise Bad(f'"{url}" is not available in this version')
     if scheme not in PORTS:
         raise Bad(f'"{url}" has an unknown scheme: write submissions://, submission:// or smtp://')
-    host = match["literal"] or match["host"]
-    if match["host"] is not None and not HOST_NAME.fullmatch(host):
-        raise Bad(f'"{url}" has no host name that DNS could know')
+    match = _AUTHORITY.fullmatch(rest)
+    if match is None:
+        raise Bad(f'"{url}" is no smart host: write SCHEME://HOST or SCHEME://HOST:PORT, IPv6 in brackets')
+    host = match["literal"] or match["name"]
+    if not (_is_ipv6(host) if match["literal"] else HOST_NAME.fullmatch(host)):
+        raise Bad(f'"{url}" has no host name that DNS could know' if match["name"] else f'"{url}" has no IPv6 address')
     port = int(match["port"] or PORTS[scheme])
     if not 0 < port < 65536:
         raise Bad(f'"{url}" has an impossible port')
     if scheme == "submission" and port == 465:
-        raise Bad(f"port 465 speaks TLS from the first octet: write submissions://{host}")
+        raise Bad(f'"{url}" cannot be: port 465 speaks TLS from the first octet, write submissions://{rest}')
     return SmartHost(url, scheme, host.rstrip("."), port)
+
+
+def _is_ipv6(literal: str) -> bool:
+    import socket
+
+    try:
+        return bool(socket.inet_pton(socket.AF_INET6, literal))
+    except OSError:
+        return False
 
 
 # -- the tables ------------------------------------------------------------------------------------------------------
 
 Check = Callable[[object], Any]
+Rows = Mapping[str, Any]  # of each key: a Check, the rows of a table, or Tables
 
-AUTH: dict[str, Check] = {
+
+class Tables(NamedTuple):
+    """A list of tables with the same rows."""
+
+    rows: Rows
+    example: str  # of how it is written
+
+
+SECRETS: dict[str, Check] = {"keyring": text, "command": texts, "file": path, "env": text}
+AUTH: Rows = {
     "user": text,
     "password": secrets,
     "token": later,
     "mechanisms": mechanisms,
     "allow_plaintext": flag,
 }
-TLS: dict[str, Check] = {
+TLS: Rows = {
     "policy": one_of(*POLICIES),
     "ca_file": path,
     "fingerprint": later,
     "min_version": one_of("1.2", "1.3"),
     "client_cert": later,
     "client_key": later,
-    "verify": now(True),
+    "verify": only_true,
     "server_name": domain,
 }
-TIMEOUTS: dict[str, Check] = {
+TIMEOUTS: Rows = {
     "connect": some_seconds,
     "greeting": some_seconds,
     "command": some_seconds,
@@ -263,38 +293,38 @@ TIMEOUTS: dict[str, Check] = {
     "final": some_seconds,
     "total": seconds,
 }
-HOST: dict[str, Check] = {
-    "url": text,
-    "auth": lambda value: value,
-    "tls": lambda value: value,
-    "timeouts": lambda value: value,
+HOST: Rows = {
+    "url": smart_host,
+    "auth": AUTH,
+    "tls": TLS,
+    "timeouts": TIMEOUTS,
     "from": address,
     "source_address": later,
     "family": later,
     "proxy": later,
     "ignore_extensions": later,
 }
-REDIRECT: dict[str, Check] = {"aliases": paths, "forward": forward}
-PROFILE: dict[str, Check] = {
-    "smart_hosts": lambda value: value,
-    "auth": lambda value: value,
+REDIRECT: Rows = {"aliases": paths, "forward": forward}
+PROFILE: Rows = {
+    "smart_hosts": Tables(HOST, '["submissions://smtp.example.org"]'),
+    "auth": AUTH,
     "from": address,
 }
-ROUTE: dict[str, Check] = {
+ROUTE: Rows = {
     "recipients": globs,
     **PROFILE,
     "unroutable": text,
     "add_headers": header_lines,
-    "remove_headers": texts,
+    "remove_headers": header_names,
 }
-ACCOUNT: dict[str, Check] = {
+ACCOUNT: Rows = {
     "match": globs,
     "users": texts,
     **PROFILE,
-    "tls": lambda value: value,
+    "tls": TLS,
     "allowed_from": globs,
 }
-TOP: dict[str, Check] = {
+TOP: Rows = {
     **PROFILE,
     "allowed_from": globs,
     "rewrite_from_header": flag,
@@ -305,19 +335,48 @@ TOP: dict[str, Check] = {
     "local_domains": domains,
     "hostname": domain,
     "log": logs,
-    "log_format": now("text"),
-    "exit_status": now("one"),
-    "keep_failed": now(""),
+    "log_format": only("text"),
+    "exit_status": only("one"),
+    "keep_failed": only(""),
     "dial_delay": seconds,
     "tempfail": one_of("final", "next-host"),
     "dot_ends_message": flag,
-    "long_lines": now("pass"),
+    "long_lines": only("pass"),
     "extract_addresses_remove_arguments": flag,
     "max_received": number,
-    "tls": lambda value: value,
-    "timeouts": lambda value: value,
-    "redirect": lambda value: value,
-    "route": lambda value: value,
-    "account": lambda value: value,
+    "tls": TLS,
+    "timeouts": TIMEOUTS,
+    "redirect": REDIRECT,
+    "route": Tables(ROUTE, "[[route]] on a line of its own"),
+    "account": Tables(ACCOUNT, "[[account]] on a line of its own"),
 }
-TABLES = {"auth": AUTH, "tls": TLS, "timeouts": TIMEOUTS, "redirect": REDIRECT, "route": ROUTE, "account": ACCOUNT}
+TABLES: dict[str, Rows] = {
+    "auth": AUTH,
+    "tls": TLS,
+    "timeouts": TIMEOUTS,
+    "redirect": REDIRECT,
+    "route": ROUTE,
+    "account": ACCOUNT,
+}
+
+
+# -- what to say of an unknown key -----------------------------------------------------------------------------------
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known name most like `word`, "" where none is near."""
+    import difflib
+
+    return next(iter(difflib.get_close_matches(word, list(known), 1)), "")
+
+
+def advice(key: str, rows: Rows) -> str:
+    """What the writer of an unknown key may have meant: a key of another table, or another key of this one."""
+    if key in TOP:
+        # TOML gives every key below a header to that table, wherever its writer thinks it stands.
+        return f"{key} is no key of a table: it must stand above the first line in brackets"
+    home = next((name for name, inner in TABLES.items() if key in inner), "")
+    if home:
+        return f"it belongs into the table {home}"
+    near = nearest(key, rows)
+    return f"did you mean {near}?" if near else ""

@@ -72,7 +72,7 @@ def unreadable(path: str, error: Exception) -> Failure:
     return Failure(f"cannot read {path}: {reason}", lead=TRY_AGAIN if passing else REFUSED, advice=advice)
 
 
-_PASSING = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN, errno.ESTALE)
+_PASSING = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ESTALE)
 """Errors that may be gone by the next try."""
 
 
@@ -86,13 +86,19 @@ def written_by_group(status: os.stat_result) -> bool:
         return True
 
 
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
 def _check(path: str, status: os.stat_result, owners: Collection[int], shared: bool) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise Failure(f"{path} is not a regular file")
     if owners and status.st_uid not in owners:
-        raise Failure(
-            f"{path} belongs to uid {status.st_uid}", advice="it must belong to root or to the user it is for"
-        )
+        names = " or ".join(map(_name, sorted(owners)))
+        raise Failure(f"{path} belongs to uid {status.st_uid}", advice=f"it must belong to {names}")
     if status.st_mode & stat.S_IWOTH or (not shared and written_by_group(status)):
         raise Failure(f"{path} is writable by others", advice=f"chmod go-w {path}")
 
