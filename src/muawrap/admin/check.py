@@ -12,7 +12,7 @@ from muawrap import report
 from muawrap.config import Config, hosts_for, load
 from muawrap.failure import Failure
 from muawrap.mail import SmartHost, Way
-from muawrap.routing.aliases import AliasFile, Aliases
+from muawrap.routing.aliases import Aliases, AliasFile
 from muawrap.routing.members import MemberError, members
 from muawrap.submission import secrets
 from muawrap.submission.deliver import ready

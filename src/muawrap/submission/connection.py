@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import select
 import smtplib
 import socket
@@ -15,6 +17,11 @@ from muawrap.submission import replies, sasl, smarthosts, tls
 
 RECEIVE = 64 * 1024  # octets asked of the kernel at once
 COMMAND_LIMIT = 12_288  # octets of an AUTH line (RFC 4954, 4)
+TAIL = 16 * 1024  # octets of text sent together with their end: one TLS record; what is lost earlier is "not sent"
+QUOTED = 80  # characters of what is no reply; enough to see what it is
+REST_OF_A_REPLY = 1.0  # seconds for what follows a reply that has begun unasked
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 Trace = Callable[[str, str], None]
 """Told ">>>" or "<<<" and a line of the dialogue; secrets never reach it."""
@@ -35,6 +42,9 @@ class Connection(smtplib.SMTP):
         self.committed = False
         self.capabilities = replies.Capabilities({})
         self.verified = False
+        self.tls_name = "none"  # or "TLSv1.3", "TLSv1.3 unverified", for the log
+        self._in_text = False  # between DATA and the verdict, where no command may stand
+        self._hidden: list[re.Pattern[str]] = []
         self._hostname = hostname
         self._trace = trace
         self._end = end  # of timeouts.total, on the monotonic clock
@@ -68,10 +78,34 @@ class Connection(smtplib.SMTP):
 
     def refused(self, reply: Reply, recipient: str = "", advice: str = "") -> Failure:
         """The Failure for a reply that says no, or that says what cannot be said here."""
+        reply = self._masked(reply)
         if reply.kind in (4, 5):
             lead = TRY_AGAIN if reply.kind == 4 else REFUSED
             return self.failure(lead=lead, reply=reply, recipient=recipient, advice=advice)
-        return self.failure("which is no answer to that", reply=reply, recipient=recipient)
+        return self.failure(f'sent "{reply}", which is no answer,', recipient=recipient)
+
+    # -- what must not be told
+
+    def hide(self, *patterns: str) -> None:
+        """From now on the server's words are told without these: it may repeat a secret, or a hidden recipient."""
+        self._hidden += [re.compile(pattern, re.IGNORECASE) for pattern in patterns]
+
+    def _shown(self, text: str) -> str:
+        for pattern in self._hidden:
+            text = pattern.sub("***", text)
+        return text
+
+    def _quoted(self, line: str) -> str:
+        """What a server said that was no reply; masked before it is cut, so that no half of a secret is left."""
+        said = self._shown(line)
+        return f": {said[:QUOTED]!r}{'...' if len(said) > QUOTED else ''}" if said else ""
+
+    def _masked(self, reply: Reply) -> Reply:
+        return Reply(reply.code, tuple(map(self._shown, reply.lines)))
+
+    def _tell(self, mark: str, line: str) -> None:
+        if self._trace is not None:
+            self._trace(mark, line)
 
     # -- the socket
 
@@ -86,18 +120,12 @@ class Connection(smtplib.SMTP):
         deadline = self.deadline(self.smart_host.timeouts.connect)
         reasons = []
         for number, address in enumerate(addresses):
-            share = (deadline - time.monotonic()) / (len(addresses) - number)
-            made = socket.socket(address.family, socket.SOCK_STREAM)
+            share = max(0.001, (deadline - time.monotonic()) / (len(addresses) - number))
             try:
-                made.settimeout(max(share, 0.001))
-                made.connect(address.sockaddr)
-                made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self.sock = _open(address, share)
+                return 0, b""
             except OSError as error:
-                made.close()
                 reasons.append((address, _reason(error, share)))
-                continue
-            self.sock = made
-            return 0, b""
         if len({reason for _, reason in reasons}) == 1:
             raise self.failure(reasons[0][1], advice="is the network up, and is this the right port?")
         raise self.failure(", ".join(f"{address}: {reason}" for address, reason in reasons))
@@ -113,7 +141,7 @@ class Connection(smtplib.SMTP):
                 self.sock.settimeout(self._left(deadline))
                 left = left[self.sock.send(left) :]
         except OSError as error:
-            raise self._lost(error) from error
+            raise (self._last_words() or self._lost(error)) from error
 
     def _left(self, deadline: float) -> float:
         left = deadline - time.monotonic()
@@ -124,13 +152,20 @@ class Connection(smtplib.SMTP):
     def _lost(self, error: OSError | None) -> Failure:
         """A connection that broke or fell silent."""
         if isinstance(error, TimeoutError):
-            return self.failure("timed out", advice="")
-        if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
+            return self.failure("timed out")
+        if error is None or isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+            return self.failure("lost the connection")
+        if isinstance(error, ssl.SSLError):
             return self.failure(f"TLS broke ({(error.reason or 'unknown').replace('_', ' ').lower()})")
-        detail = f" ({error.strerror.lower()})" if error is not None and error.strerror and error.errno else ""
-        if isinstance(error, ssl.SSLEOFError):
-            detail = ""
-        return self.failure(f"lost the connection{detail}")
+        return self.failure(f"lost the connection ({(error.strerror or str(error)).lower()})")
+
+    def _last_words(self) -> Failure | None:
+        """The refusal of a server that went away, or stopped reading, while we were still talking."""
+        try:
+            reply = self.pending()
+        except Failure:
+            return None
+        return self.refused(reply) if reply is not None and reply.kind in (4, 5) else None
 
     # -- replies
 
@@ -141,10 +176,10 @@ class Connection(smtplib.SMTP):
             try:
                 found = self._replies.next()
             except replies.Malformed as error:
-                raise self.failure(f"sent {error}") from error
+                raise self.failure(f"sent {error}{self._quoted(error.line)}") from error
             if found is not None:
-                self._tell("<<<", str(found))
-                return found
+                self._tell("<<<", str(self._masked(found)))
+                return found if found.kind == 3 else self._masked(found)  # a challenge is read, not told
             if not self._receive(deadline):
                 raise self._lost(None)
 
@@ -160,22 +195,30 @@ class Connection(smtplib.SMTP):
         return bool(octets)
 
     def pending(self) -> Reply | None:
-        """A reply the server sent unasked; None where it sent none. Never waits. Raises Failure."""
+        """A reply the server sent unasked; None where it sent none. Waits only for the rest of one. Raises Failure."""
+        self._collect()
+        return None if self._replies.empty else self.reply(REST_OF_A_REPLY)
+
+    def hush(self) -> None:
+        """Nothing may be waiting where we are about to speak: a reply would be taken for the answer. Raises Failure."""
+        early = self.pending()
+        if early is not None:
+            raise self.refused(early)
+
+    def _collect(self) -> None:
+        """Take in what the server sent unasked, without waiting; no more than shows that there is something."""
         assert self.sock is not None
         try:
-            while self._readable():
+            while self._replies.empty and self._readable():
                 self.sock.settimeout(0)
                 octets = self.sock.recv(RECEIVE)
                 if not octets:
                     raise self._lost(None)
                 self._replies.feed(octets)
-        except (BlockingIOError, ssl.SSLWantReadError):
+        except (BlockingIOError, ssl.SSLWantReadError):  # TLS had something to say, and the server nothing
             pass
         except OSError as error:
             raise self._lost(error) from error
-        if self._replies.empty:
-            return None
-        return self.reply(min(1.0, self.smart_host.timeouts.command))
 
     def _readable(self) -> bool:
         assert self.sock is not None
@@ -188,21 +231,18 @@ class Connection(smtplib.SMTP):
     def getreply(self) -> tuple[int, bytes]:
         """As smtplib has it, by way of reply()."""
         reply = self.reply()
-        return reply.code, "\n".join(reply.lines).encode()
-
-    def _tell(self, mark: str, line: str) -> None:
-        if self._trace is not None:
-            self._trace(mark, line)
+        return reply.code, "\n".join(reply.lines).encode("utf-8", "surrogateescape")
 
     def command(self, line: str, seconds: float | None = None, shown: str = "") -> Reply:
         """Send one command and wait for its reply; `shown` is told instead of a line that holds a secret."""
+        self.hush()
         self.say(line, shown)
         return self.reply(seconds)
 
     def say(self, line: str, shown: str = "") -> None:
         """Send one command without waiting."""
-        if "\r" in line or "\n" in line:
-            raise self.failure("a line end inside a command", lead=REFUSED)
+        if _CONTROL.search(line):
+            raise self.failure("a control character inside a command", lead=REFUSED)
         self._tell(">>>", shown or line)
         self.send(line.encode("utf-8") + b"\r\n")
 
@@ -211,7 +251,12 @@ class Connection(smtplib.SMTP):
     def greeting(self) -> None:
         """Wait for the 220 (RFC 5321, 3.1). Raises Failure."""
         self.stage = Stage.GREETING
-        reply = self.reply(self.smart_host.timeouts.greeting)
+        try:
+            reply = self.reply(self.smart_host.timeouts.greeting)
+        except Failure as failure:
+            if isinstance(failure.__cause__, TimeoutError) and not isinstance(self.sock, ssl.SSLSocket):
+                failure.advice = "a server that waits for TLS at once (port 465) is submissions://"
+            raise
         if reply.code != 220:
             raise self.refused(reply)
 
@@ -224,7 +269,11 @@ class Connection(smtplib.SMTP):
         if reply.code == 250:
             self.capabilities = replies.capabilities(reply)
         elif reply.kind in (4, 5) and not self._needs_extensions():
-            reply = self.command(f"HELO {name}")
+            refusal = self.refused(reply)
+            try:
+                reply = self.command(f"HELO {name}")
+            except Failure as failure:
+                raise refusal from failure  # a server that hangs up has said why
         if reply.code != 250:
             raise self.refused(reply)
         return reply.code, b""
@@ -244,8 +293,11 @@ class Connection(smtplib.SMTP):
         reply = self.command("STARTTLS")
         if reply.code != 220:
             raise self.refused(reply)
-        if not self._replies.empty or self.pending() is not None:
-            raise self.failure("sent more than the reply to STARTTLS, which could be somebody else's words")
+        self.stage = Stage.TLS  # a connection lost from now on is a handshake that failed
+        self._collect()
+        if not self._replies.empty:
+            what = "sent more than the reply to STARTTLS, which could be somebody else's words"
+            raise self.failure(what, stage=Stage.STARTTLS)
         self.handshake(verified)
         return reply.code, b""
 
@@ -254,32 +306,35 @@ class Connection(smtplib.SMTP):
         self.stage = Stage.TLS
         assert self.sock is not None
         context = tls.context(self.smart_host, verified)
+        deadline = self.deadline(self.smart_host.timeouts.connect)
         try:
-            self.sock.settimeout(self._left(self.deadline(self.smart_host.timeouts.connect)))
-            self.sock = context.wrap_socket(self.sock, server_hostname=tls.name_to_verify(self.smart_host))
-        except TimeoutError as error:
-            raise self._lost(error) from error
-        except (OSError, ValueError) as error:
-            what, advice = tls.explain(error) if isinstance(error, OSError) else (str(error), "")
-            permanent = isinstance(error, (ssl.SSLCertVerificationError, ValueError))
+            # A connection that is gone already makes wrap_socket() skip the handshake in silence, or lose the socket.
+            self.sock.getpeername()
+            self.sock = made = context.wrap_socket(
+                self.sock, server_hostname=tls.name_to_verify(self.smart_host), do_handshake_on_connect=False
+            )
+            made.settimeout(self._left(deadline))
+            made.do_handshake()
+        except (ssl.SSLError, ValueError) as error:
+            self.close()  # QUIT must not go into half a handshake
+            what, advice = tls.explain(error, at_once=self.smart_host.scheme == "submissions")
+            permanent = isinstance(error, ValueError)  # a certificate that is not good, or a name that cannot be
             raise self.failure(what, lead=REFUSED if permanent else TRY_AGAIN, advice=advice) from error
+        except OSError as error:
+            self.close()
+            raise self._lost(error) from error
         self.verified = verified
+        self.tls_name = f"{made.version()}{'' if verified else ' unverified'}"
         self.capabilities = replies.Capabilities({})
         self._replies = replies.Reader()
         self._tell("---", f"{self.tls_name} with {self.smart_host.host}")
 
-    @property
-    def tls_name(self) -> str:
-        """TLSv1.3, "TLSv1.3 unverified" or none, for the log."""
-        if not isinstance(self.sock, ssl.SSLSocket):
-            return "none"
-        return f"{self.sock.version()}{'' if self.verified else ' unverified'}"
-
     def auth(self, mechanism: sasl.Mechanism, *_: object) -> tuple[int, bytes]:  # type: ignore[override]
         """Authenticate by one mechanism; only 235 is success (RFC 4954, 4). Raises Failure."""
         self.stage = Stage.AUTH
+        self.hide(*map(re.escape, mechanism.secrets))
         line = f"AUTH {mechanism.name}"
-        first = "" if mechanism.initial is None else " " + sasl.encode(mechanism.initial)
+        first = "" if mechanism.initial is None else " " + (sasl.encode(mechanism.initial) or "=")
         if first and len(line + first) < COMMAND_LIMIT:
             reply = self.command(line + first, shown=f"{line} ***")
         else:
@@ -288,11 +343,11 @@ class Connection(smtplib.SMTP):
             if reply.code != 334:
                 break
             try:
-                answer = mechanism.answer(sasl.decode(reply.lines[0]))
+                challenge = sasl.decode(reply.lines[0])
             except ValueError:
-                self.command("*")
+                self.say("*")
                 raise self.failure("sent a challenge that is no base64") from None
-            reply = self.command(sasl.encode(answer), shown="***")
+            reply = self.command(sasl.encode(mechanism.answer(challenge)), shown="***")
         if reply.code != 235:
             raise self.refused(reply, advice="look at auth.user and auth.password" if reply.kind == 5 else "")
         return reply.code, b""
@@ -300,36 +355,53 @@ class Connection(smtplib.SMTP):
     def text(self, blocks: Iterator[bytes]) -> Reply:
         """Send the text, the last block of which holds its end, and wait for the verdict (RULES C3). Raises Failure."""
         self.stage = Stage.TEXT
+        self._in_text = True
         seconds = self.smart_host.timeouts.data
         block = next(blocks)
         for following in blocks:
             self.send(block, seconds)
             block = following
-        early = self.pending()
-        if early is not None:
-            raise self.refused(early)
+        self.send(block[:-TAIL], seconds)
+        self.hush()
+        if time.monotonic() >= self._end:
+            raise self.failure("timed out")
+        self._end = float("inf")  # timeouts.total ends here: the verdict is worth waiting for
         self.committed = True
         self.stage = Stage.VERDICT
-        self.send(block, seconds)
-        self._end = float("inf")
-        return self.reply(self.smart_host.timeouts.final)
+        self.send(block[-TAIL:], seconds)
+        reply = self.reply(self.smart_host.timeouts.final)
+        self._in_text = False
+        return reply
 
     def leave(self) -> None:
-        """QUIT without waiting for an answer, then close; nothing here can fail (RULES A5)."""
-        try:
-            if self.sock is not None:
+        """QUIT, where a command may stand, without waiting for an answer; then close. This cannot fail (RULES A5)."""
+        with contextlib.suppress(OSError, KeyboardInterrupt):
+            if self.sock is not None and not self._in_text:
                 self._tell(">>>", "QUIT")
                 self.sock.settimeout(0)
                 self.sock.send(b"QUIT\r\n")
-        except OSError:
-            pass
-        try:
-            self.close()
-        except OSError:
-            pass
+        self.close()
+
+    def close(self) -> None:
+        """Close, whatever state the socket is in."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
+def _open(address: smarthosts.Address, seconds: float) -> socket.socket:
+    """A connected socket. Raises OSError."""
+    made = socket.socket(address.family, socket.SOCK_STREAM)
+    try:
+        made.settimeout(seconds)
+        made.connect(address.sockaddr)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except BaseException:
+        made.close()
+        raise
+    return made
 
 
 def _reason(error: OSError, seconds: float) -> str:
     if isinstance(error, TimeoutError):
-        return f"no answer within {seconds:.0f} s"
+        return f"no answer within {round(seconds, 1):g} s"
     return (error.strerror or str(error)).lower()

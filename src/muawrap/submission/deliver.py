@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import ssl
 import time
 
 from muawrap.failure import REFUSED, TRY_AGAIN, UNCERTAIN, Failure, Stage
-from muawrap.mail import Receipt, Recipient, Reply, Transaction, Way
-from muawrap.submission import sasl, secrets, wire
+from muawrap.mail import Receipt, Recipient, Reply, SmartHost, Transaction, Way
+from muawrap.submission import sasl, secrets, tls, wire
 from muawrap.submission.connection import Connection, Trace
 
 BEFORE_MAIL = (Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.STARTTLS, Stage.TLS, Stage.AUTH)
@@ -59,52 +61,62 @@ def _one(transaction: Transaction, way: Way, trace: Trace | None) -> Receipt:
     host = way.host
     total = host.timeouts.total
     end = time.monotonic() + total if total else float("inf")
-    connection = None
+    password = _at_home(host)
+    connection = ready(way, transaction.hostname, password, trace, end)
     try:
-        password = secrets.password(host.auth) if host.auth.user else ""
-        connection = ready(way, transaction.hostname, password, trace, end)
         _fits(connection, transaction, way)
         reply = _transaction(connection, transaction, way)
-        connection.leave()
-        return Receipt(
-            host=str(host),
-            sender=way.sender,
-            tls=connection.tls_name,
-            user=host.auth.user,
-            size=wire.size(way.header, transaction.body),
-            reply=str(reply),
-            rewritten=way.rewritten,
-        )
-    except Failure as failure:
-        if connection is not None and failure.lead != UNCERTAIN:
-            connection.leave()
-        if not failure.host:  # a password or a CA file that cannot be had: this host's trouble, before it was asked
-            raise Failure(
-                f"{failure.what}", lead=failure.lead, stage=Stage.AUTH, host=str(host), advice=failure.advice
-            ) from failure
+    except Failure:
         raise
-    except Exception as error:
-        if connection is not None and connection.committed:
-            raise connection.failure(f"internal error: {type(error).__name__}: {error}") from error
-        raise
+    except (Exception, KeyboardInterrupt) as error:
+        if not connection.committed:
+            raise
+        bug = f"internal error: {type(error).__name__}: {error}"
+        what = "interrupted" if isinstance(error, KeyboardInterrupt) else bug
+        raise connection.failure(what) from error
     finally:
-        if connection is not None:
-            connection.close()
+        connection.leave()
+    return Receipt(
+        host=str(host),
+        sender=way.sender,
+        tls=connection.tls_name,
+        user=host.auth.user,
+        size=wire.size(way.header, transaction.body),
+        reply=str(reply),
+        rewritten=way.rewritten,
+    )
 
 
-_ATTEMPTS: dict[str, tuple[bool | None, ...]] = {
-    "required": (True,),
-    "if-offered": (True, False, None),
-    "none": (None,),
-}
-"""TLS as it is tried, each on a new connection: verified, encrypted only, none (muawrap.toml(5), tls.policy)."""
+def _at_home(host: SmartHost) -> str:
+    """The password, "" where none is needed; and whether the CA file is good, before anybody is called."""
+    stage = Stage.TLS
+    try:
+        if host.tls.ca_file and host.tls.policy != "none":
+            tls.context(host, verified=True)
+        stage = Stage.AUTH
+        return secrets.password(host.auth) if host.auth.user else ""
+    except Failure as failure:
+        what, lead, advice = failure.what, failure.lead, failure.advice
+        raise Failure(what, lead=lead, stage=stage, host=str(host), advice=advice) from failure
+
+
+def _attempts(host: SmartHost) -> tuple[bool | None, ...]:
+    """TLS as it is tried, each on a new connection: verified, encrypted only, none (muawrap.toml(5), tls.policy)."""
+    if host.tls.policy == "none":
+        return (None,)
+    if host.tls.policy == "required" or (host.auth.user and not host.auth.allow_plaintext):
+        return (True,)
+    return (True, False) if host.scheme == "submissions" else (True, False, None)
 
 
 def ready(way: Way, hostname: str, password: str, trace: Trace | None, end: float) -> Connection:
     """A connection that stands where MAIL may follow: TLS by the policy, AUTH where a user is set. Raises Failure."""
     host = way.host
     at_once = host.scheme == "submissions"
-    for secure in _ATTEMPTS[host.tls.policy][: 2 if at_once else 3]:
+    broken = Failure("no attempt was made")
+    for secure in _attempts(host):
+        if secure is False and not isinstance(broken.__cause__, ssl.SSLCertVerificationError):
+            continue  # it was not the certificate that stood in the way
         connection = Connection(host, hostname, trace, end)
         try:
             connection.connect()
@@ -116,18 +128,20 @@ def ready(way: Way, hostname: str, password: str, trace: Trace | None, end: floa
                 _starttls(connection, secure)
             _authenticate(connection, password)
             return connection
-        except Failure as failure:
+        except BaseException as error:
             connection.leave()
-            if failure.stage is not Stage.TLS:
+            if isinstance(error, Failure) and error.stage is Stage.CONNECT and broken.stage is not None:
+                raise broken from error  # the host has been connected, whatever became of it since (RULES C6)
+            if not isinstance(error, Failure) or error.stage is not Stage.TLS:
                 raise
-            broken = failure
+            broken = error
     raise broken
 
 
 def _starttls(connection: Connection, verified: bool) -> None:
-    host = connection.smart_host
+    required = connection.smart_host.tls.policy == "required"
     if not connection.capabilities.offers("STARTTLS"):
-        if host.tls.policy == "required":
+        if required:
             connection.stage = Stage.STARTTLS
             raise connection.failure(
                 "the server does not offer TLS",
@@ -135,7 +149,12 @@ def _starttls(connection: Connection, verified: bool) -> None:
                 advice="submissions:// is TLS at once; tls.policy decides",
             )
         return
-    connection.starttls(verified=verified)
+    try:
+        connection.starttls(verified=verified)
+    except Failure as failure:
+        if required or failure.reply is None or failure.reply.code == 421:
+            raise
+        return  # offered and then refused is not offered, and the dialogue stands where it stood (RFC 3207, 4)
     connection.ehlo()
 
 
@@ -151,16 +170,15 @@ def _authenticate(connection: Connection, password: str) -> None:
     name = sasl.choose(offered, auth.mechanisms)
     if not name:
         wanted = " or ".join(auth.mechanisms or sasl.BY_DEFAULT)
-        raise connection.failure(
-            f"the server offers {'no AUTH' if not offered else 'AUTH ' + ' '.join(offered)}, but not {wanted}",
-            lead=REFUSED,
-        )
+        what = f"AUTH {' '.join(offered)}, but not {wanted}" if offered else "no AUTH"
+        raise connection.failure(f"the server offers {what}", lead=REFUSED)
     connection.auth(sasl.mechanism(name, auth.user, password))
 
 
 def _fits(connection: Connection, transaction: Transaction, way: Way) -> None:
     """Whether this host can take this message at all (RULES C1). Raises Failure."""
     connection.stage = Stage.EHLO
+    connection.hush()  # a 421 that is there before MAIL is no verdict on the message
     limit = connection.capabilities.size_limit
     size = wire.size(way.header, transaction.body)
     if limit and size > limit:
@@ -171,6 +189,7 @@ def _fits(connection: Connection, transaction: Transaction, way: Way) -> None:
 
 def _transaction(connection: Connection, transaction: Transaction, way: Way) -> Reply:
     """MAIL, every RCPT, DATA, the text: one of each (RULES B1, B2). Raises Failure."""
+    connection.hide(*_hidden(transaction.recipients))
     connection.stage = Stage.MAIL
     reply = connection.command(f"MAIL FROM:<{way.sender}>{_mail_parameters(connection, transaction, way)}")
     if reply.kind != 2:
@@ -180,10 +199,12 @@ def _transaction(connection: Connection, transaction: Transaction, way: Way) -> 
     refusals = []
     for recipient in transaction.recipients:
         try:
-            reply = connection.command(f"RCPT TO:<{recipient.address}>{notify}")
+            reply = connection.command(
+                f"RCPT TO:<{recipient.address}>{notify}", shown=f"RCPT TO:{recipient.shown}{notify}"
+            )
             if reply.kind == 2:
                 continue
-            failure = connection.refused(_told(reply, recipient), recipient.shown)
+            failure = connection.refused(reply, recipient.shown)
             if reply.kind not in (4, 5):
                 raise failure
             refusals.append(failure)
@@ -219,11 +240,16 @@ def _mail_parameters(connection: Connection, transaction: Transaction, way: Way)
     return "".join(f" {parameter}" for keyword, parameter in parameters if parameter and offered.offers(keyword))
 
 
-def _told(reply: Reply, recipient: Recipient) -> Reply:
-    """The reply without an address that the caller must not read (RULES D5)."""
-    if recipient.address in recipient.shown:
-        return reply
-    return Reply(reply.code, tuple(line.replace(recipient.address, "...") for line in reply.lines))
+def _hidden(recipients: tuple[Recipient, ...]) -> list[str]:
+    """Patterns for all that a server could repeat of addresses which the caller must not read (RULES D5)."""
+    hidden: set[str] = set()
+    plain: set[str] = set()
+    for recipient in recipients:
+        local, _, domain = recipient.address.rpartition("@")
+        known = recipient.shown == f"<{recipient.address}>"
+        (plain if known else hidden).update((recipient.address.lower(), local.lower(), domain.lower()))
+    parts = sorted(hidden - plain, key=len, reverse=True)  # whole addresses before their parts
+    return [rf"(?<!\w){re.escape(part)}(?!\w)" for part in parts if part]
 
 
 def _refused_recipients(refusals: list[Failure]) -> Failure:

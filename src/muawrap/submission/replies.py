@@ -16,7 +16,11 @@ _LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])([^\0]*))?")
 
 
 class Malformed(ValueError):
-    """What came is no SMTP reply; the message says why."""
+    """What came is no SMTP reply; the message says why, and `line` is what it was."""
+
+    def __init__(self, what: str, line: str = "") -> None:
+        super().__init__(what)
+        self.line = line
 
 
 class Reader:
@@ -44,7 +48,7 @@ class Reader:
             end = self._pending.find(b"\n", self._searched)
             if end < 0:
                 self._searched = len(self._pending)
-                if len(self._pending) > LINE_LIMIT:
+                if len(self._pending) > LINE_LIMIT + 1:  # its CR may have come, and its LF not yet
                     raise Malformed(f"a reply line longer than {LINE_LIMIT} octets")
                 return None
             line = bytes(self._pending[:end])
@@ -61,21 +65,20 @@ class Reader:
             raise Malformed(f"a reply line longer than {LINE_LIMIT} octets")
         match = _LINE.fullmatch(line)
         if match is None:
-            raise Malformed(f"what is no SMTP reply: {_shown(line)}")
+            raise Malformed("what is no SMTP reply", _text(line))
         code = int(match[1])
         if self._lines and code != self._code:
             raise Malformed(f"a reply that disagrees with itself: {self._code} and {code}")
         self._code = code
         self._size += len(line)
-        self._lines.append((match[3] or b"").decode("utf-8", "backslashreplace"))
+        self._lines.append(_text(match[3] or b""))
         if len(self._lines) > LINES_LIMIT or self._size > REPLY_LIMIT:
             raise Malformed(f"a reply longer than {LINES_LIMIT} lines or {REPLY_LIMIT} octets")
         return match[2] != b"-"
 
 
-def _shown(line: bytes) -> str:
-    text = line[:80].decode("utf-8", "backslashreplace")
-    return repr(text + ("..." if len(line) > 80 else ""))
+def _text(octets: bytes) -> str:
+    return octets.decode("utf-8", "backslashreplace")
 
 
 class Capabilities(NamedTuple):

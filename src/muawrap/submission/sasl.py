@@ -20,6 +20,7 @@ class Mechanism(NamedTuple):
     name: str
     initial: bytes | None
     answer: Callable[[bytes], bytes]
+    secrets: tuple[str, ...]  # the forms in which a server could repeat the password
 
 
 def choose(offered: tuple[str, ...], wanted: tuple[str, ...]) -> str:
@@ -29,12 +30,17 @@ def choose(offered: tuple[str, ...], wanted: tuple[str, ...]) -> str:
 
 def mechanism(name: str, user: str, password: str) -> Mechanism:
     """A mechanism ready to run."""
-    return {"PLAIN": _plain, "LOGIN": _login, "CRAM-MD5": _cram_md5}[name](user.encode(), password.encode())
+    # What is no UTF-8, such as a password in Latin-1, goes as it is.
+    login, octets = user.encode("utf-8", "surrogateescape"), password.encode("utf-8", "surrogateescape")
+    made = {"PLAIN": _plain, "LOGIN": _login, "CRAM-MD5": _cram_md5}[name](login, octets)
+    return made._replace(
+        secrets=(*made.secrets, encode(octets), octets.hex(), octets.decode("utf-8", "backslashreplace"))
+    )
 
 
 def encode(octets: bytes) -> str:
-    """RFC 4954, 4: base64, and "=" for an empty response."""
-    return base64.b64encode(octets).decode("ascii") or "="
+    """A response in base64; an initial one that is empty is written "=" instead (RFC 4954, 4)."""
+    return base64.b64encode(octets).decode("ascii")
 
 
 def decode(text: str) -> bytes:
@@ -47,13 +53,14 @@ def decode(text: str) -> bytes:
 
 def _plain(user: bytes, password: bytes) -> Mechanism:
     """RFC 4616."""
-    return Mechanism("PLAIN", b"\0" + user + b"\0" + password, lambda challenge: b"\0" + user + b"\0" + password)
+    response = b"\0" + user + b"\0" + password
+    return Mechanism("PLAIN", response, lambda challenge: response, (encode(response),))
 
 
 def _login(user: bytes, password: bytes) -> Mechanism:
     """draft-murchison-sasl-login: the user, then the password, whatever the prompts say."""
     answers: Iterator[bytes] = iter((user, password))
-    return Mechanism("LOGIN", None, lambda challenge: next(answers, b""))
+    return Mechanism("LOGIN", None, lambda challenge: next(answers, b""), ())
 
 
 def _cram_md5(user: bytes, password: bytes) -> Mechanism:
@@ -62,4 +69,4 @@ def _cram_md5(user: bytes, password: bytes) -> Mechanism:
     def answer(challenge: bytes) -> bytes:
         return user + b" " + hmac.new(password, challenge, "md5").hexdigest().encode("ascii")
 
-    return Mechanism("CRAM-MD5", None, answer)
+    return Mechanism("CRAM-MD5", None, answer, ())

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import time
 
 from muawrap import extras, trust
-from muawrap.failure import Failure
+from muawrap.failure import TRY_AGAIN, Failure
 from muawrap.mail import Auth, Secret
 
 LIMIT = 64 * 1024  # octets of output or file; a password is one line
 COMMAND_SECONDS = 30  # long enough to type a passphrase
+KILLED_SECONDS = 1  # for a killed command to be gone
 
 
 def password(auth: Auth) -> str:
@@ -33,7 +35,7 @@ def _place(secret: Secret) -> str:
     """Where a secret is, in words that do not tell it."""
     if secret.form == "literal":
         return "the configuration"
-    value = secret.value if isinstance(secret.value, str) else " ".join(secret.value)
+    value = secret.value if isinstance(secret.value, str) else secret.value[0]  # arguments may tell too much
     return {
         "keyring": f"the keyring (service {value})",
         "command": f"the command {value}",
@@ -64,9 +66,11 @@ def _file(secret: Secret, user: str) -> str | None:
 
 
 def _keyring(secret: Secret, user: str) -> str | None:
-    keyring = extras.load("keyring", "auth.password from the keyring")
     try:
+        keyring = extras.load("keyring", "auth.password from the keyring")
         found: str | None = keyring.get_password(str(secret.value), user)
+    except Failure:
+        raise
     except Exception as error:  # every back end has exceptions of its own
         raise Failure(
             f"the keyring cannot be read: {type(error).__name__}: {error}",
@@ -76,7 +80,7 @@ def _keyring(secret: Secret, user: str) -> str | None:
 
 
 def _command(secret: Secret, user: str) -> str | None:
-    """The first line a command prints: no shell, no standard input, no terminal output but its own to /dev/tty."""
+    """What a command prints: no shell, no standard input, no terminal; a helper asks by a window or by gpg-agent."""
     import signal
     import subprocess
 
@@ -89,27 +93,30 @@ def _command(secret: Secret, user: str) -> str | None:
         raise Failure(f"cannot run the password command {words[0]}: {error.strerror}") from error
     assert process.stdout is not None
     deadline = time.monotonic() + COMMAND_SECONDS
+    late = Failure(f"the password command {words[0]} took longer than {COMMAND_SECONDS} s", lead=TRY_AGAIN)
     output = b""
     try:
         with process.stdout as pipe:
-            while len(output) <= LIMIT:
-                left = deadline - time.monotonic()
-                if left <= 0 or not select.select([pipe], [], [], left)[0]:
-                    raise Failure(f"the password command {words[0]} took longer than {COMMAND_SECONDS} s")
+            while True:
+                if not select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                    raise late
                 part = os.read(pipe.fileno(), LIMIT)
                 if not part:
                     break
                 output += part
-            else:
-                raise Failure(f"the password command {words[0]} printed more than {LIMIT} octets")
+                if len(output) > LIMIT:
+                    raise Failure(f"the password command {words[0]} printed more than {LIMIT} octets")
         try:
             status = process.wait(max(0.1, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            raise Failure(f"the password command {words[0]} took longer than {COMMAND_SECONDS} s") from None
-    finally:
-        if process.poll() is None:
+            raise late from None
+    except BaseException:
+        # The whole group, and before wait() frees its number. What sudo made root's is not ours to kill or wait for.
+        with contextlib.suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(KILLED_SECONDS)
+        raise
     if status:
         ended = f"exit status {status}" if status > 0 else f"signal {-status}"
         raise Failure(f"the password command {words[0]} failed with {ended}", advice="run it by hand")

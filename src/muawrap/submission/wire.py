@@ -22,8 +22,7 @@ def size(header: bytes, body: Body) -> int:
 def with_dots(blocks: Iterable[bytes]) -> Iterator[bytes]:
     """Lines ended by CRLF, a leading dot doubled (RFC 5321, 4.5.2), then the line that is one dot.
 
-    The blocks hold no CR and the last one ends with LF, so that exactly one CRLF.CRLF leaves, as the end of the last
-    block yielded (RULES F1).
+    The blocks hold no CR, so that exactly one CRLF.CRLF leaves, as the end of the last block yielded (RULES F1).
     """
     held = None
     line_begins = True
@@ -37,4 +36,4 @@ def with_dots(blocks: Iterable[bytes]) -> Iterator[bytes]:
             doubled = b"." + doubled
         line_begins = block.endswith(b"\n")
         held = doubled.replace(b"\n", b"\r\n")
-    yield (held or b"") + b".\r\n"
+    yield (held or b"") + (b"" if line_begins else b"\r\n") + b".\r\n"

@@ -1,0 +1,253 @@
+"""Where a password may be, with real files, commands and a real keyring."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from muawrap.failure import REFUSED, TRY_AGAIN, Failure
+from muawrap.mail import Auth, Secret
+from muawrap.submission import secrets
+from tests.support.need import need_module
+from tests.support.program import Program
+from tests.support.server import Server
+
+
+def password(*places: Secret) -> str:
+    return secrets.password(Auth("alice", places))
+
+
+def why_not(*places: Secret) -> Failure:
+    with pytest.raises(Failure) as caught:
+        password(*places)
+    return caught.value
+
+
+def shell(script: str) -> Secret:
+    return Secret("command", ("/bin/sh", "-c", script))
+
+
+def file(path: Path, content: bytes = b"s3cret\n", mode: int = 0o600) -> Secret:
+    path.write_bytes(content)
+    path.chmod(mode)
+    return Secret("file", str(path))
+
+
+# -- files
+
+
+@pytest.mark.parametrize("content", [b"s3cret", b"s3cret\n", b"s3cret\r\n", b"s3cret\nand a note\n"])
+def test_a_password_file_holds_it_in_its_first_line(tmp_path: Path, content: bytes) -> None:
+    """C1: pass(1) and people write notes below."""
+    assert password(file(tmp_path / "pw", content)) == "s3cret"
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o640 | 0o020, 0o666])
+def test_a_password_file_that_others_can_write_is_refused(tmp_path: Path, mode: int) -> None:
+    """C1: DESIGN 2, secrets in files."""
+    failure = why_not(file(tmp_path / "pw", mode=mode))
+    assert "writable by others" in failure.what
+    assert failure.lead == REFUSED
+    assert "s3cret" not in str(failure)
+
+
+def test_a_password_file_that_everybody_can_read_is_refused_unless_it_is_roots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C1: container secrets are 0444 and root's; a user's own file is private."""
+    secret = file(tmp_path / "pw", mode=0o444)
+    if os.getuid() == 0:
+        assert password(secret) == "s3cret"
+        os.chown(tmp_path / "pw", 12345, -1)
+    assert "readable by everybody" in why_not(secret).what
+
+
+def test_a_group_may_read_a_password_file(tmp_path: Path) -> None:
+    """C1: root:mail 0640 is how a system file is shared."""
+    assert password(file(tmp_path / "pw", mode=0o640)) == "s3cret"
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\nsecond line\n"])
+def test_an_empty_password_is_a_failure(tmp_path: Path, content: bytes) -> None:
+    """C1: an empty first line is no password."""
+    assert "is empty" in why_not(file(tmp_path / "pw", content)).what
+
+
+def test_a_password_with_nul_is_a_failure(tmp_path: Path) -> None:
+    """C1: NUL separates the fields of AUTH PLAIN."""
+    assert "is not text" in why_not(file(tmp_path / "pw", b"a\0b\n")).what
+
+
+def test_what_is_no_regular_file_holds_no_password(tmp_path: Path) -> None:
+    """C1: a fifo must not hold us up."""
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    assert "not a regular file" in why_not(Secret("file", str(tmp_path / "fifo"))).what
+    assert "not a regular file" in why_not(Secret("file", str(tmp_path))).what
+    assert "larger than" in why_not(file(tmp_path / "pw", b"x" * (secrets.LIMIT + 1))).what
+
+
+def test_the_first_place_that_exists_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """C1: absent places are passed over, and all are named where there is none."""
+    nowhere, variable = Secret("file", str(tmp_path / "none")), Secret("env", "PW_OF_THIS_TEST")
+    found = file(tmp_path / "pw")
+    assert password(nowhere, variable, found, shell("exit 1")) == "s3cret"
+    monkeypatch.setenv("PW_OF_THIS_TEST", "from the environment")
+    assert password(nowhere, variable, found) == "from the environment"
+    monkeypatch.delenv("PW_OF_THIS_TEST")
+    failure = why_not(nowhere, variable)
+    assert failure.what.startswith("no password for alice")
+    assert str(tmp_path / "none") in failure.what
+    assert "PW_OF_THIS_TEST" in failure.what
+
+
+def test_a_literal_is_the_password_and_is_never_shown() -> None:
+    """C7: not in a repr, not in a sentence."""
+    assert password(Secret("literal", "s3cret")) == "s3cret"
+    assert "s3cret" not in repr(Auth("alice", (Secret("literal", "s3cret"),)))
+
+
+# -- commands
+
+
+def test_a_command_prints_the_password_and_reads_nothing() -> None:
+    """C1: standard input is empty and not the message; what it complains goes nowhere."""
+    assert password(shell("cat; echo noise >&2; echo s3cret; echo more")) == "s3cret"
+
+
+def test_a_command_is_not_given_to_a_shell(tmp_path: Path) -> None:
+    """C1: its words are its words."""
+    assert password(Secret("command", ("/bin/echo", "$HOME;", "`id`"))) == "$HOME; `id`"
+
+
+def test_a_command_without_terminal_or_our_descriptors(tmp_path: Path) -> None:
+    """C1: no descriptor but the standard ones, a session of its own."""
+    reading, writing = os.pipe()
+    try:
+        os.set_inheritable(writing, True)
+        assert password(shell(f"test ! -e /proc/self/fd/{writing} && echo closed")) == "closed"
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo s3cret; exit 3", "failed with exit status 3"),
+        ("echo s3cret; kill -9 $$", "failed with signal 9"),
+        ("exit 0", "is empty"),
+        ("echo", "is empty"),
+        ("yes s3cret", f"printed more than {secrets.LIMIT} octets"),
+        ("printf 'a\\000b'", "is not text"),
+    ],
+)
+def test_a_command_that_fails_is_named_and_its_output_is_not(script: str, reason: str) -> None:
+    """C7: neither what it printed nor its arguments, which may tell as much."""
+    failure = why_not(shell(script))
+    assert reason in failure.what
+    assert "/bin/sh" in failure.what
+    assert "s3cret" not in f"{failure} {failure.advice}"
+    assert failure.lead == REFUSED
+
+
+def test_a_command_that_is_missing_is_named() -> None:
+    """C7: with the system's reason."""
+    assert why_not(Secret("command", ("/no/such/pass", "show"))).what == (
+        "cannot run the password command /no/such/pass: No such file or directory"
+    )
+
+
+@pytest.mark.parametrize(
+    "how", ["it prints nothing", "it prints and stays", "it ends and leaves a child with the pipe"]
+)
+def test_a_command_that_hangs_is_killed_with_all_its_children(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C1: the whole process group, at the deadline."""
+    monkeypatch.setattr(secrets, "COMMAND_SECONDS", 0.5)
+    os.mkfifo(tmp_path / "alive")
+    alive = os.open(tmp_path / "alive", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        child = f"(exec 9>{tmp_path}/alive; exec sleep 1000)"
+        script = {
+            "it prints nothing": f"{child} & wait",
+            "it prints and stays": f"exec 9>{tmp_path}/alive; echo s3cret; exec >&-; sleep 1000",
+            "it ends and leaves a child with the pipe": f"{child} & echo s3cret",
+        }[how]
+        failure = why_not(shell(script))
+        assert "took longer than 0.5 s" in failure.what
+        assert failure.lead == TRY_AGAIN
+        poll = select.poll()
+        poll.register(alive, 0)
+        assert poll.poll(5000), "somebody still holds the fifo"
+    finally:
+        os.close(alive)
+
+
+# -- the keyring
+
+
+@pytest.fixture
+def keyring_program(program: Program) -> Program:
+    """The program, which finds the packages of this Python."""
+    need_module("keyring")
+    need_module("keyrings.alt")
+    return program
+
+
+def keyring_environment(program: Program, backend: str = "keyrings.alt.file.PlaintextKeyring") -> dict[str, str]:
+    return {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(program.folder),
+        "XDG_DATA_HOME": str(program.folder / "data"),
+        "XDG_CONFIG_HOME": str(program.folder / "config"),
+        "PYTHON_KEYRING_BACKEND": backend,
+    }
+
+
+def use_keyring(program: Program, server: Server) -> None:
+    program.configure(
+        Program.smart_hosts(server) + 'from = "me@client.example"\n'
+        '[auth]\nuser = "alice"\nallow_plaintext = true\npassword = { keyring = "muawrap" }\n'
+    )
+
+
+def test_the_password_comes_from_the_keyring(keyring_program: Program) -> None:
+    """C1: a real back end, asked by the program as installed."""
+    environment = keyring_environment(keyring_program)
+    store = "import keyring; keyring.set_password('muawrap', 'alice', 's3cret')"
+    subprocess.run([sys.executable, "-c", store], env=environment, check=True, timeout=60)
+    with Server(users={"alice": "s3cret"}) as server:
+        use_keyring(keyring_program, server)
+        result = keyring_program.run("you@example.net", stdin=b"hello\n", env=environment)
+        assert (result.status, result.err) == (0, b"")
+        [session] = server.finished()
+        assert session.authenticated == "alice"
+        assert len(session.accepted) == 1
+
+
+@pytest.mark.parametrize(
+    ("backend", "reason"),
+    [
+        ("keyrings.alt.file.PlaintextKeyring", "no password for alice: looked in the keyring (service muawrap)"),
+        ("keyring.backends.fail.Keyring", "the keyring cannot be read: NoKeyringError"),
+        ("no.such.backend", "the keyring cannot be read: ModuleNotFoundError"),
+    ],
+)
+def test_a_keyring_without_the_password_is_a_failure_before_any_connection(
+    keyring_program: Program, backend: str, reason: str
+) -> None:
+    """C7: one line, and nobody was called."""
+    with Server(users={"alice": "s3cret"}) as server:
+        use_keyring(keyring_program, server)
+        environment = keyring_environment(keyring_program, backend)
+        result = keyring_program.run("you@example.net", stdin=b"hello\n", env=environment)
+        assert result.status == 1
+        assert result.sentence.startswith("sendmail: not sent, refused: ")
+        assert reason in result.sentence
+        assert server.finished() == []

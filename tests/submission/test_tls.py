@@ -1,0 +1,385 @@
+"""TLS by policy and scheme, against servers that have it, have it wrong, or have it not."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from muawrap.failure import REFUSED, TRY_AGAIN, Failure, Stage
+from muawrap.mail import Receipt, SmartHost
+from muawrap.submission import smarthosts
+from muawrap.submission.connection import Connection
+from muawrap.submission.deliver import deliver
+from tests.submission.offering import ANY_SIZE, BIG, failure_of, login, offer, smart_host
+from tests.support.certificates import Authority
+from tests.support.server import Action, Channel, Drop, Raw, Reset, Script, Server, Silence, Then, Wait
+
+
+class Heard(Raw):
+    """What a server does once it has read the client's hello."""
+
+    def __init__(self, then: Action) -> None:
+        super().__init__(b"in place of the handshake")
+        self.then = then
+
+    def perform(self, channel: Channel) -> None:
+        channel.receive()
+        self.then.perform(channel)
+
+
+BROKEN: dict[str, Script] = {
+    "broken": {"handshake": Heard(Raw(b"this is not TLS\r\n"))},
+    "reset": {"handshake": Heard(Reset())},
+    "reset at once": {"handshake": Reset()},
+}
+
+
+@pytest.fixture
+def ca_file(authority: Authority, tmp_path: Path) -> Path:
+    return authority.ca_file(tmp_path / "ca.pem")
+
+
+def server_of(kind: str, authority: Authority, scheme: str, **fields: Any) -> Server:
+    """good: vouched for; plain: no TLS; wrong: for another name; broken, reset: the handshake fails."""
+    if kind == "plain":
+        return Server(**fields)
+    script = BROKEN.get(kind, {})
+    context = authority.server_context(*(["other.example"] if kind == "wrong" else []))
+    return Server(script, context=context, implicit_tls=scheme == "submissions", **fields)
+
+
+OUTCOMES = [
+    # policy, kind of server -> how it was sent, or the stage and words of the failure; connections made
+    *[("required", "good", scheme, "TLSv1.3", 1) for scheme in ("smtp", "submission", "submissions")],
+    *[("required", "plain", scheme, (Stage.STARTTLS, "does not offer TLS"), 1) for scheme in ("smtp", "submission")],
+    ("required", "plain", "submissions", (Stage.TLS, "does not speak TLS at once"), 1),
+    *[("required", "wrong", scheme, (Stage.TLS, "not good"), 1) for scheme in ("smtp", "submission", "submissions")],
+    *[("required", "broken", scheme, (Stage.TLS, "not TLS"), 1) for scheme in ("smtp", "submission")],
+    ("required", "broken", "submissions", (Stage.TLS, "does not speak TLS at once"), 1),
+    *[("required", "reset", scheme, (Stage.TLS, "lost"), 1) for scheme in ("smtp", "submission", "submissions")],
+    *[("required", "reset at once", scheme, (Stage.TLS, "lost"), 1) for scheme in ("smtp", "submission")],
+    *[("if-offered", "good", scheme, "TLSv1.3", 1) for scheme in ("smtp", "submission", "submissions")],
+    *[("if-offered", "plain", scheme, "none", 1) for scheme in ("smtp", "submission")],
+    ("if-offered", "plain", "submissions", (Stage.TLS, "does not speak TLS at once"), 1),
+    *[("if-offered", "wrong", scheme, "TLSv1.3 unverified", 2) for scheme in ("smtp", "submission", "submissions")],
+    *[("if-offered", kind, scheme, "none", 2) for kind in BROKEN for scheme in ("smtp", "submission")],
+    ("if-offered", "broken", "submissions", (Stage.TLS, "does not speak TLS at once"), 1),
+    *[("none", kind, scheme, "none", 1) for kind in ("good", "wrong", "broken") for scheme in ("smtp", "submission")],
+]
+
+
+@pytest.mark.parametrize(("policy", "kind", "scheme", "outcome", "connections"), OUTCOMES)
+def test_the_policy_decides(
+    policy: str,
+    kind: str,
+    scheme: str,
+    outcome: str | tuple[Stage, str],
+    connections: int,
+    authority: Authority,
+    ca_file: Path,
+) -> None:
+    """C1: required is verified or the host fails; if-offered takes what there is; none is clear."""
+    with server_of(kind, authority, scheme) as server:
+        transaction = offer(smart_host(server, scheme, policy=policy, ca_file=ca_file))
+        if isinstance(outcome, str):
+            assert deliver(transaction).tls == outcome
+            sessions = server.finished()
+            assert sessions[-1].tls == (outcome != "none")
+            assert len(server.accepted) == 1
+        else:
+            failure = failure_of(transaction)
+            assert failure.stage is outcome[0]
+            assert outcome[1] in failure.what
+            sessions = server.finished()
+            assert server.messages == []
+        assert len(sessions) == connections
+
+
+@pytest.mark.parametrize("scheme", ["submission", "submissions"])
+@pytest.mark.parametrize(
+    ("flaw", "reason"),
+    [
+        ("name", "IP address mismatch"),
+        ("expired", "certificate has expired"),
+        ("unknown", "unable to get local issuer certificate"),
+    ],
+)
+def test_a_certificate_that_is_not_good_is_named_and_nothing_is_said(
+    flaw: str, reason: str, scheme: str, authority: Authority, tmp_path: Path
+) -> None:
+    """C1: wrong name, expired, unknown CA; no AUTH and no MAIL, and a refusal, since waiting mends nothing."""
+    trusted = Authority() if flaw == "unknown" else authority
+    certificate = {
+        "name": authority.certificate("127.0.0.2", "other.example"),
+        "expired": authority.certificate("127.0.0.1", not_after=datetime(2020, 1, 1, tzinfo=timezone.utc)),
+        "unknown": authority.certificate("127.0.0.1"),
+    }[flaw]
+    context = authority.server_context(certificate=certificate)
+    with Server(context=context, implicit_tls=scheme == "submissions", users={"alice": "s3cret"}) as server:
+        ca_file = trusted.ca_file(tmp_path / "trusted.pem")
+        failure = failure_of(offer(smart_host(server, scheme, ca_file=ca_file, auth=login())))
+        assert (failure.stage, failure.lead) == (Stage.TLS, REFUSED)
+        assert reason in failure.what
+        assert "tls.ca_file" in failure.advice
+        [session] = server.finished()
+        assert not {b"AUTH", b"MAIL"} & {command[:4] for command in session.commands}
+
+
+def test_another_name_can_be_verified(authority: Authority, ca_file: Path) -> None:
+    """C1: tls.server_name is the name the certificate must be good for."""
+    with Server(context=authority.server_context("mail.example")) as server:
+        host = smart_host(server, "submission", ca_file=ca_file)
+        assert "mismatch" in failure_of(offer(host)).what
+        assert deliver(offer(smart_host(server, "submission", ca_file=ca_file, server_name="mail.example"))).host
+
+
+def test_a_wildcard_is_good_for_one_label(authority: Authority, ca_file: Path) -> None:
+    """C1: RFC 9525, 6.3."""
+    with Server(context=authority.server_context("*.mail.example")) as server:
+
+        def named(name: str) -> SmartHost:
+            return smart_host(server, "submission", ca_file=ca_file, server_name=name)
+
+        assert deliver(offer(named("a.mail.example"))).tls == "TLSv1.3"
+        assert "mismatch" in failure_of(offer(named("a.b.mail.example"))).what
+        assert "mismatch" in failure_of(offer(named("mail.example"))).what
+
+
+def test_an_old_version_is_refused(authority: Authority, ca_file: Path) -> None:
+    """C1: tls.min_version."""
+    versions = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_2)
+    with Server(context=authority.server_context(versions=versions)) as server:
+        assert deliver(offer(smart_host(server, "submission", ca_file=ca_file))).tls == "TLSv1.2"
+        failure = failure_of(offer(smart_host(server, "submission", ca_file=ca_file, min_version="1.3")))
+        assert failure.stage is Stage.TLS
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no certificate"])
+def test_a_ca_file_that_is_not_good_fails_before_anybody_is_called(tmp_path: Path, content: bytes | None) -> None:
+    """B3: nothing touches the network until everything local has succeeded."""
+    ca_file = tmp_path / "ca.pem"
+    if content is not None:
+        ca_file.write_bytes(content)
+    with Server() as server:
+        for scheme in ("smtp", "submission"):
+            failure = failure_of(offer(smart_host(server, scheme, ca_file=ca_file)))
+            assert failure.stage is Stage.TLS
+            assert failure.what.startswith(f"cannot use the CA file {ca_file}: ")
+            assert failure.advice == "tls.ca_file names it"
+            assert failure.host == f"127.0.0.1:{server.port}"
+        assert server.finished() == []
+
+
+def test_a_folder_of_certificates_is_taken_too(authority: Authority, tmp_path: Path) -> None:
+    """C1: /etc/ssl/certs is one; an empty one trusts nobody."""
+    with Server(context=authority.server_context()) as server:
+        failure = failure_of(offer(smart_host(server, "submission", ca_file=tmp_path)))
+        assert "unable to get local issuer certificate" in failure.what
+
+
+# -- which scheme to use
+
+
+def test_a_server_without_tls_at_once_says_which_scheme_to_use() -> None:
+    """A3: a sentence one can act on."""
+    with Server() as server:
+        failure = failure_of(offer(smart_host(server, "submissions")))
+        assert failure.sentence() == (
+            f"127.0.0.1:{server.port}: the server does not speak TLS at once while setting up TLS"
+        )
+        assert "submission://" in failure.advice
+
+
+def test_a_server_that_waits_for_tls_says_which_scheme_to_use(authority: Authority) -> None:
+    """A3: both wait for the other to begin."""
+    with Server(context=authority.server_context(), implicit_tls=True) as server:
+        host = smart_host(server, "submission")
+        host = host._replace(timeouts=host.timeouts._replace(greeting=0.3))
+        failure = failure_of(offer(host))
+        assert failure.stage is Stage.GREETING
+        assert "submissions://" in failure.advice
+
+
+# -- STARTTLS
+
+
+@pytest.mark.parametrize("more", [b"250 somebody else's words\r\n", b"2", b"\0", b"\r\n"])
+@pytest.mark.parametrize("policy", ["required", "if-offered"])
+def test_more_than_the_reply_to_starttls_is_refused(
+    more: bytes, policy: str, authority: Authority, ca_file: Path
+) -> None:
+    """C1: words put in before TLS must not be read as said within it; the next host gets the message."""
+    with (
+        Server({"STARTTLS": b"220 go ahead\r\n" + more}, context=authority.server_context()) as injected,
+        Server(context=authority.server_context()) as other,
+    ):
+        hosts = [smart_host(server, policy=policy, ca_file=ca_file) for server in (injected, other)]
+        receipt = deliver(offer(*hosts))
+        assert "more than the reply to STARTTLS" in receipt.degraded[0]
+        [session] = injected.finished()
+        assert session.commands[:2] == [b"EHLO client.example", b"STARTTLS"]
+        assert not session.messages
+        assert len(other.accepted) == 1
+
+
+def test_capabilities_told_in_the_clear_are_forgotten(authority: Authority, ca_file: Path) -> None:
+    """C1: RFC 3207, 4.2: what was said before TLS could be anybody's."""
+    clear = "250-server.example\n250-STARTTLS\n250-SIZE 10\n250-DSN\n250 AUTH CRAM-MD5"
+    script = {"EHLO 1": clear, "EHLO 2": "250-server.example\n250 AUTH PLAIN"}
+    context = authority.server_context()
+    with Server(script, context=context, users={"alice": "s3cret"}) as server:
+        host = smart_host(server, "submission", ca_file=ca_file, auth=login())
+        receipt = deliver(offer(host, notify="NEVER", returns="HDRS"))
+        assert receipt.user == "alice"
+        [message] = server.accepted
+        assert (message.mail_parameters, message.rcpt_parameters) == (b"", [b""])
+        [session] = server.finished()
+        assert [command[:4] for command in session.commands[:3]] == [b"EHLO", b"STAR", b"EHLO"]
+
+
+@pytest.mark.parametrize("reply", ["454 not now", "501 no", "220-go\n221 go", "250 fine", "garbage"])
+def test_a_refused_starttls_is_the_hosts_failure_where_tls_is_required(
+    reply: str, authority: Authority, ca_file: Path
+) -> None:
+    """C1: no way around it."""
+    with Server({"STARTTLS": reply}, context=authority.server_context()) as server:
+        failure = failure_of(offer(smart_host(server, "submission", ca_file=ca_file)))
+        assert failure.stage is Stage.STARTTLS
+        assert failure.lead == (REFUSED if reply.startswith("501") else TRY_AGAIN)
+        assert server.messages == []
+
+
+@pytest.mark.parametrize("reply", ["454 not now", "501 no"])
+def test_a_refused_starttls_goes_on_in_the_clear_where_tls_is_optional(
+    reply: str, authority: Authority, ca_file: Path
+) -> None:
+    """C1: offered and refused is not offered."""
+    with Server({"STARTTLS": reply}, context=authority.server_context()) as server:
+        assert deliver(offer(smart_host(server, ca_file=ca_file))).tls == "none"
+        assert len(server.finished()) == 1
+
+
+def test_a_421_to_starttls_is_the_hosts_failure(authority: Authority) -> None:
+    """C1: a server that leaves will not take MAIL either."""
+    with Server({"STARTTLS": Then("421 bye", Drop())}, context=authority.server_context()) as server:
+        failure = failure_of(offer(smart_host(server)))
+        assert (failure.stage, failure.reply and failure.reply.code) == (Stage.STARTTLS, 421)
+
+
+@pytest.mark.parametrize("scheme", ["submission", "submissions"])
+def test_a_handshake_has_one_deadline(scheme: str, authority: Authority) -> None:
+    """C1: timeouts.connect covers it."""
+    server = Server({"handshake": Silence()}, context=authority.server_context(), implicit_tls=scheme == "submissions")
+    with server:
+        host = smart_host(server, scheme)
+        host = host._replace(timeouts=host.timeouts._replace(connect=0.4))
+        failure = failure_of(offer(host))
+        assert (failure.stage, failure.what, failure.lead) == (Stage.TLS, "timed out", TRY_AGAIN)
+
+
+def test_a_connection_that_is_gone_is_no_handshake(authority: Authority) -> None:
+    """C1: Python skips the handshake of a socket that was reset; nothing must then pass for TLS."""
+    with Server({"NOOP": Reset()}, context=authority.server_context()) as server:
+        connection = Connection(smart_host(server), "client.example")
+        connection.connect()
+        connection.say("NOOP")
+        server.finished()
+        with pytest.raises(Failure, match="lost the connection") as caught:
+            connection.handshake()
+        assert (caught.value.stage, connection.verified, connection.tls_name) == (Stage.TLS, False, "none")
+        assert connection.sock is None
+
+
+def test_a_name_that_no_certificate_could_have_is_a_refusal(authority: Authority) -> None:
+    """C7: one sentence, no traceback."""
+    with Server(context=authority.server_context()) as server:
+        failure = failure_of(offer(smart_host(server, "submission", server_name=".")))
+        assert (failure.stage, failure.lead) == (Stage.TLS, REFUSED)
+
+
+def test_no_command_follows_a_broken_handshake(authority: Authority, ca_file: Path) -> None:
+    """C1: QUIT would go out in the clear, into somebody's half of TLS."""
+    with server_of("broken", authority, "submission") as server:
+        failure_of(offer(smart_host(server, "submission", ca_file=ca_file)))
+        [session] = server.finished()
+        assert b"QUIT" not in session.raw
+
+
+# -- the dialogue within TLS
+
+
+@pytest.mark.parametrize("scheme", ["submission", "submissions"])
+def test_a_large_message_arrives_whole_within_tls(scheme: str, authority: Authority, ca_file: Path) -> None:
+    """B1: many records, one message."""
+    text = b"".join(b".%d some text\n" % number for number in range(100_000))
+    with Server(context=authority.server_context(), implicit_tls=scheme == "submissions") as server:
+        deliver(offer(smart_host(server, scheme, ca_file=ca_file), text=text))
+        [message] = server.accepted
+        assert message.text.partition(b"\r\n\r\n")[2] == text.replace(b"\n", b"\r\n")
+
+
+@pytest.mark.parametrize("action", [Drop(), Reset(), Then(b"250 tak", Drop()), Then(b"250-taken\r\n", Reset())])
+def test_a_verdict_cut_off_within_tls_is_uncertain(action: Any, authority: Authority, ca_file: Path) -> None:
+    """C3: an end without close_notify is no verdict."""
+    with Server({"dot": action}, context=authority.server_context()) as server:
+        failure = failure_of(offer(smart_host(server, "submission", ca_file=ca_file)))
+        assert (failure.lead, failure.stage) == ("may have been sent", Stage.VERDICT)
+
+
+def test_a_reply_that_waits_before_the_dot_is_seen_within_tls(authority: Authority, ca_file: Path) -> None:
+    """C3: decrypted or not yet, it is read before the end of the message leaves."""
+    for reply in (b"354 go ahead\r\n552 changed my mind\r\n", b"354 go ahead\r\n552-changed\r\n552 my mind\r\n"):
+        with Server({"DATA": reply}, context=authority.server_context()) as server:
+            failure = failure_of(offer(smart_host(server, "submission", ca_file=ca_file)))
+            assert (failure.lead, failure.stage) == (REFUSED, Stage.TEXT)
+            [session] = server.finished()
+            assert not session.raw.endswith(b"\r\n.\r\n")
+
+
+@pytest.mark.parametrize("action", [Drop(), Reset(), Silence(reading=False)])
+def test_last_words_within_tls_are_heard(action: Action, authority: Authority, ca_file: Path) -> None:
+    """C2: a server that refuses a large text and leaves has given its verdict."""
+    script: Script = {"text": Then("552 5.3.4 too big", action)}
+    with Server(script, context=authority.server_context(), extensions=ANY_SIZE) as server:
+        host = smart_host(server, "submission", ca_file=ca_file)
+        host = host._replace(timeouts=host.timeouts._replace(data=0.5))
+        failure = failure_of(offer(host, text=b"y" * BIG + b"\n"))
+        assert (failure.lead, failure.stage) == (REFUSED, Stage.TEXT)
+
+
+def test_session_tickets_are_no_reply(authority: Authority, ca_file: Path) -> None:
+    """C3: octets of TLS's own make the socket readable, and nothing is waiting."""
+    with Server({"DATA": Then(Wait(0.05), "354 go")}, context=authority.server_context()) as server:
+        assert deliver(offer(smart_host(server, "submission", ca_file=ca_file))).reply == "250 2.0.0 taken"
+
+
+def test_a_receipt_says_what_was_reached() -> None:
+    """A1: the log tells host, TLS, user, size and words."""
+    with Server() as server:
+        receipt = deliver(offer(smart_host(server)))
+        assert isinstance(receipt, Receipt)
+        assert receipt.host == f"127.0.0.1:{server.port}"
+        assert (receipt.tls, receipt.user, receipt.degraded) == ("none", "", ())
+        assert receipt.size == len(server.accepted[0].text)
+
+
+def test_a_failed_reconnect_tells_what_failed_before_it(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, closed_port: int
+) -> None:
+    """C6: the host had been connected, so that no second round is due, and TLS was the trouble."""
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    with server_of("broken", authority, "smtp") as server:
+        host = smart_host(server)
+        real = smarthosts.addresses
+        ports = iter([server.port, closed_port])
+        monkeypatch.setattr(smarthosts, "addresses", lambda host: real(host._replace(port=next(ports))))
+        failure = failure_of(offer(host, dial_delay=1))
+        assert failure.stage is Stage.TLS
+        assert isinstance(failure.__cause__, Failure)
+        assert slept == []
