@@ -188,6 +188,16 @@ def test_a_mode_that_takes_no_message_never_reads_standard_input(program: Progra
         os.close(write)
 
 
+def test_the_log_knows_the_message_by_its_id_however_early_it_failed(program: Program) -> None:
+    """RULES A3."""
+    aliases = program.folder / "aliases"
+    aliases.write_text("root: |/bin/pager\n")
+    more = f'[redirect]\naliases = ["{aliases}"]\n'
+    done = ready(program, "smtp://127.0.0.1:1", more=more).run("root", stdin=b"Message-ID: <1@x.example>\n\nx\n")
+    assert done.status == 1
+    assert "id=<1@x.example>" in program.log
+
+
 def test_many_refused_recipients_are_named_up_to_ten(program: Program) -> None:
     """RULES A7."""
     with Server({"RCPT": "550 5.1.1 no such user"}) as server:

@@ -86,6 +86,11 @@ class Message(NamedTuple):
     headers: tuple[Header, ...]
     body: Body
 
+    @property
+    def message_id(self) -> str:
+        """As the caller gave it, "" where he gave none."""
+        return next((header.value for header in self.headers if header.name == "message-id"), "")
+
 
 # -- the smart hosts ------------------------------------------------------------------------------------------------
 

@@ -44,8 +44,10 @@ def run(argv: list[str]) -> int:
 
         unread = False
         text, written = reading.read(0, invocation.dot_ends and settings.dot_ends_message, settings.max_received)
+        facts.message_id = text.message_id
         who = transaction.caller()
-        expansion = _route(_recipients(invocation, settings, written), settings, who)
+        named = recipients.named(invocation, written, settings.extract_addresses_remove_arguments)
+        expansion = _route(named, settings, who)
         facts.recipients = tuple(recipient.shown for recipient in expansion.recipients)
         facts.notes = [("discarded", trail) for trail in expansion.discarded]
         receipt = _submit(invocation, settings, text, expansion, who, facts)
@@ -77,18 +79,6 @@ def _refuse_what_cannot_be(invocation: Invocation) -> None:
         raise Failure("started set-uid or set-gid, and it needs no such right", advice="chmod ug-s")
     if invocation.mode == "deliver" and descriptors.is_internet_socket(0):
         raise Failure("standard input is an internet socket: this program runs no daemon, not under inetd either")
-
-
-def _recipients(invocation: Invocation, settings: config.Config, written: reading.Headers) -> list[str]:
-    """The addresses of the command line and, with -t, of the header (RULES E7). Raises Failure."""
-    given = recipients.of_arguments(invocation.recipients)
-    if not invocation.extract:
-        return given
-    found = recipients.of_header(written)
-    found = recipients.without(found, given) if settings.extract_addresses_remove_arguments else given + found
-    if not found:
-        raise Failure("no recipient: To:, Cc: and Bcc: hold no address")
-    return found
 
 
 def _route(addresses: list[str], settings: config.Config, who: transaction.Caller) -> Expansion:

@@ -55,20 +55,15 @@ def run(given: str | None, verbose: bool) -> int:
 
 def all_hosts(config: Config) -> list[tuple[SmartHost, str]]:
     """Every smart host of the configuration with every account it is used with, and for whom."""
-    purposes = [(None, None, "everybody")]
     found: dict[SmartHost, list[str]] = {}
     for route, account, purpose in [
-        *purposes,
+        (None, None, "everybody"),
         *((None, one, f"account {', '.join((*one.match, *one.users))}") for one in config.accounts),
         *((one, None, f"route {', '.join(one.recipients)}") for one in config.routes),
     ]:
         for host in hosts_for(config, route, account):
             found.setdefault(host, []).append(purpose)
-    return [(host, "; ".join(_short(who))) for host, who in found.items()]
-
-
-def _short(purposes: list[str]) -> list[str]:
-    return purposes[:1] if purposes[0] == "everybody" else purposes
+    return [(host, who[0] if who[0] == "everybody" else "; ".join(who)) for host, who in found.items()]
 
 
 def complaints(file: AliasFile) -> list[str]:

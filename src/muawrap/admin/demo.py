@@ -14,7 +14,9 @@ import click
 
 import muawrap
 
-MESSAGE = b"Subject: The backup is done\n\nAll 42 files are safe.\n.\nThis line stands below a lone dot.\n"
+MESSAGE = (
+    b"To: postmaster\nSubject: The backup is done\n\nAll 42 files are safe.\n.\nThis line stands below a lone dot.\n"
+)
 REFUSED = "unknown@demo.example"
 CONFIGURATION = """\
 smart_hosts = ["smtp://127.0.0.1:{port}"]

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from muawrap import addresses
 from muawrap.failure import Failure, together
-from muawrap.mail import Header
+from muawrap.mail import Header, Invocation
 
 SHOWN = 80  # characters of what cannot be read that a sentence quotes
+
+
+def named(invocation: Invocation, written: tuple[Header, ...], remove_arguments: bool) -> list[str]:
+    """All of them: with -t those of the header beside the arguments, or without them (RULES E7). Raises Failure."""
+    given = of_arguments(invocation.recipients)
+    if not invocation.extract:
+        return given
+    found = of_header(written)
+    found = without(found, given) if remove_arguments else given + found
+    if not found:
+        raise Failure("no recipient: To:, Cc: and Bcc: hold no address")
+    return found
 
 
 def of_arguments(words: tuple[str, ...]) -> list[str]:
