@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -230,6 +231,26 @@ def test_every_key_stands_in_the_manual_and_no_other(table: str) -> None:
     """What a later version will have is refused by name, and not described."""
     expected = [key for key, check in TABLES[table].items() if check is not schema.later]
     assert sorted(names("muawrap.toml.5", table, "Ic")) == sorted(expected)
+
+
+def test_what_is_refused_until_later_stands_in_the_manual_and_is_refused_by_name() -> None:
+    """Keys, forms of a secret, mechanisms and schemes."""
+    title = "NOT IN THIS VERSION"
+    keys = {key for table in TABLES.values() for key, check in table.items() if check is schema.later}
+    assert set(names("muawrap.toml.5", title, "Ic")) == keys
+    words = names("muawrap.toml.5", title, "Li")
+    assert len(words) == 12
+    uses: list[tuple[Callable[[object], object], object]] = [
+        (schema.smart_host, f"{word}mail.example.org")
+        if word.endswith("://")
+        else (schema.mechanisms, [word])
+        if word.isupper()
+        else (schema.secrets, {word: "x"})
+        for word in words
+    ]
+    for check, value in uses:
+        with pytest.raises(schema.Bad, match="version"):
+            check(value)
 
 
 def _defaults(table: str) -> str:
