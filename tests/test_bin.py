@@ -105,11 +105,33 @@ def test_a_python_that_is_too_old_can_read_enough_to_say_so() -> None:
 
 def test_a_machine_without_python_is_told_so_in_one_line(spied: Path, tmp_path: Path) -> None:
     """The same form as every other failure."""
-    script = (spied / "bin" / "sendmail").read_text().replace("/usr/bin/python3.1[0-9]", "/nowhere/python3.1[0-9]")
+    script = (spied / "bin" / "sendmail").read_text().replace("/usr/bin/", "/nowhere/")
     (spied / "bin" / "sendmail").write_text(script)
     done = subprocess.run([spied / "bin" / "sendmail"], env={"PATH": str(tmp_path)}, capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (1, b"", 1)
     assert done.stderr.startswith(b"sendmail: not sent, refused: there is no python3")
+
+
+def test_an_installation_finds_the_python_its_library_belongs_to(spied: Path, tmp_path: Path) -> None:
+    """As `pip install --prefix` leaves it: no Python stands beside the program, and the newest may be another one."""
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    library = spied / "lib" / version / "site-packages"
+    library.mkdir(parents=True)
+    (spied / "src" / "muawrap").rename(library / "muawrap")
+    path = tmp_path / "path"
+    path.mkdir()
+    (path / version).symlink_to(os.path.realpath(sys.executable))
+    answer = told(spied / "bin" / "sendmail", env={"PATH": f"{path}:/usr/bin:/bin"})
+    assert answer["executable"] == str(path / version)
+    assert answer["file"] == str(library / "muawrap" / "sendmail.py")
+
+
+def test_a_package_that_cannot_be_loaded_is_one_line(spied: Path) -> None:
+    """The same form as every other failure."""
+    (spied / "src" / "muawrap" / "sendmail.py").write_text("import no_such_module\n")
+    done = subprocess.run([spied / "bin" / "sendmail"], env=MINIMAL, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (1, b"", 1)
+    assert b"no_such_module" in done.stderr
 
 
 def test_the_name_decides_what_it_does(program: Program) -> None:

@@ -243,6 +243,7 @@ GOOD: list[tuple[str, str, str, object]] = [
     ("host", "tls", '{ min_version = "1.3" }', None),
     ("host", "timeouts", "{ connect = 5 }", None),
     ("host", "from", '"al@example.org"', None),
+    ("host", "ignore_extensions", '["pipelining", "CHUNKING"]', ("PIPELINING", "CHUNKING")),
     ("", "auth", "{}", None),
     ("", "tls", "{}", None),
     ("", "timeouts", "{}", None),
@@ -278,6 +279,8 @@ def test_a_good_value_is_taken(table: str, key: str, value: str, expected: objec
         found = getattr(settings.timeouts, key)
     elif table in ("route", "account"):
         found = getattr((settings.routes or settings.accounts)[0], key)
+    elif table == "host":
+        found = getattr(hosts(settings)[0], key)
     elif key in ("from", "allowed_from"):
         found = getattr(settings.profile, {"from": "sender"}.get(key, key))
     else:
@@ -424,7 +427,6 @@ LATER = [
     ("host", "source_address"),
     ("host", "family"),
     ("host", "proxy"),
-    ("host", "ignore_extensions"),
 ]
 
 

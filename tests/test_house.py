@@ -19,7 +19,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "muawrap"
 FLOORS = (
     {"mail"},
     {"failure", "addresses"},
-    {"trust", "extras"},
+    {"trust", "extras", "signals"},
     {"schema"},
     {"document"},
     {"environment"},

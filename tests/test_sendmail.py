@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests.support.program import Program
-from tests.support.server import Server, closed_port
+from tests.support.server import Action, Channel, Server, closed_port
 
 MESSAGE = b"Subject: hello\n\nHello.\n"
 ME = 'from = "me@client.example"\n'
@@ -176,13 +178,27 @@ def test_a_writer_that_waits_for_us_after_the_dot_is_not_waited_for(program: Pro
         assert process.wait(20) == 0
 
 
-@pytest.mark.parametrize("options", [["-bp"], ["-bi"], ["-q"], ["-bV"], ["-bd"], ["-bs"], ["-q15m"], ["--help"]])
+NO_MESSAGE_GOOD = ["-bp"], ["-bi"], ["-q"], ["-bV"], ["--help"]
+NO_MESSAGE_BAD = (
+    ["-bd"],
+    ["-bs"],
+    ["-q15m"],
+    ["-bv"],
+    ["-bz"],
+    ["-bp", "-Z"],
+    ["-bd", "-Z"],
+    ["-q", "root"],
+    ["-bi", "-t"],
+)
+
+
+@pytest.mark.parametrize("options", [*NO_MESSAGE_GOOD, *NO_MESSAGE_BAD])
 def test_a_mode_that_takes_no_message_never_reads_standard_input(program: Program, options: list[str]) -> None:
     """RULES A6, E5: it ends although its standard input stays open."""
     read, write = os.pipe()
     try:
         done = program.run(*options, stdin=read, config=False, timeout=20)
-        assert done.status == (1 if options[0] in ("-bd", "-bs", "-q15m") else 0)
+        assert done.status == (1 if options in NO_MESSAGE_BAD else 0)
     finally:
         os.close(read)
         os.close(write)
@@ -335,6 +351,85 @@ def test_an_internet_socket_is_refused_and_a_local_one_is_a_pipe(
     assert len(server.accepted) == 1 - status
 
 
+class Tell(Action):
+    """Say that the client has come this far, and nothing more to the client."""
+
+    final = True
+
+    def __init__(self, reached: threading.Event) -> None:
+        self.reached = reached
+
+    def perform(self, channel: Channel) -> None:
+        self.reached.set()
+        while True:
+            channel.receive()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    ("stage", "lead", "arrives"),
+    [("greeting", "not sent, try again", 0), ("RCPT", "not sent, try again", 0), ("dot", "may have been sent", 1)],
+)
+def test_a_signal_is_a_failure_with_the_lead_that_is_true(
+    program: Program, number: signal.Signals, stage: str, lead: str, arrives: int
+) -> None:
+    """RULES A3: before the end of the message has left, and after it, where a second signal does not wait."""
+    reached = threading.Event()
+    with (
+        Server({stage: Tell(reached)}) as server,
+        subprocess.Popen(
+            [ready(program, server).named("sendmail"), "-C", program.config, "-i", "you@example.net"],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(number, signal.SIG_DFL) and None,
+        ) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(MESSAGE)
+        process.stdin.close()
+        assert reached.wait(20)
+        process.send_signal(number)
+        if arrives:
+            while process.poll() is None:  # the first one only makes it wait less long
+                process.send_signal(number)
+        said = process.stderr.read().decode()
+    assert process.returncode == 1
+    assert said.startswith(f"sendmail: {lead}: ")
+    assert said.count("\n") == 1
+    assert "interrupted by a signal" in program.log
+    assert len(server.messages) == arrives
+
+
+def test_a_signal_after_the_verdict_changes_nothing(program: Program) -> None:
+    """RULES A5: the writer keeps us listening, and the message has been accepted."""
+    with (
+        Server() as server,
+        subprocess.Popen(
+            [ready(program, server).named("sendmail"), "-C", program.config, "you@example.net"],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
+        ) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(MESSAGE + b".\n")
+        process.stdin.flush()
+        while "sent" not in program.log:
+            process.stdin.write(b"more that is not the message\n")
+            process.stdin.flush()
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(BrokenPipeError):
+            while process.poll() is None:
+                process.stdin.write(b"more that is not the message\n")
+                process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
 def test_an_interrupt_is_one_line_and_nothing_is_sent(program: Program, server: Server) -> None:
     """RULES A3."""
     ready(program, server)
@@ -351,7 +446,7 @@ def test_an_interrupt_is_one_line_and_nothing_is_sent(program: Program, server: 
         process.send_signal(signal.SIGINT)
         os.close(write)
         assert process.stderr is not None
-        assert process.stderr.read() == b"sendmail: not sent, try again: interrupted\n"
+        assert process.stderr.read() == b"sendmail: not sent, try again: interrupted by a signal\n"
     os.close(read)
     assert process.returncode == 1
     assert server.sessions == []

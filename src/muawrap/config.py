@@ -151,6 +151,9 @@ def _open(name: str) -> Document | None:
         contents = trust.read(name, limit=FILE_LIMIT, owners=owners, folder=True)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except Failure as failure:
+        failure.what = f"configuration: {failure.what}"
+        raise
     found = document.parse(name, contents.octets)
     if contents.mode & 0o004 and _holds_literal(found.values):
         raise Failure(
@@ -290,7 +293,7 @@ class _Reader:
         if "url" not in table:
             raise self.error((*where, "url"), "is missing", 'such as url = "submissions://smtp.example.org"')
         return HostEntry(
-            table["url"]._replace(sender=table.get("from", "")),
+            table["url"]._replace(sender=table.get("from", ""), ignore_extensions=table.get("ignore_extensions", ())),
             self.auth(table["auth"], (*where, "auth")) if "auth" in table else None,
             table.get("tls", {}),
             table.get("timeouts", {}),
@@ -348,7 +351,12 @@ def hosts_for(config: Config, route: Route | None, account: Account | None) -> t
             entries = profile.hosts
             break
     tls = {**(config.profile.tls or {}), **(account.profile.tls or {} if account else {})}
-    return tuple(_complete(entry, entries[0], auth or Auth(), tls, config.timeouts) for entry in entries)
+    hosts = [_complete(entry, entries[0], auth or Auth(), tls, config.timeouts) for entry in entries]
+    # Each once (RULES C4): an entry that would be tried with the same address and settings again is the same host.
+    distinct: dict[SmartHost, SmartHost] = {}
+    for host in hosts:
+        distinct.setdefault(host._replace(url=""), host)
+    return tuple(distinct.values())
 
 
 def _complete(entry: HostEntry, first: HostEntry, auth: Auth, tls: Mapping[str, Any], timeouts: Timeouts) -> SmartHost:

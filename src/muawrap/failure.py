@@ -24,6 +24,7 @@ class Stage(Enum):
     STARTTLS = ("asking for TLS", "answered STARTTLS with")
     TLS = ("setting up TLS", "")
     AUTH = ("authenticating", "answered AUTH with")
+    OFFER = ("", "left with")  # what the host offers is looked at
     MAIL = ("naming the sender", "refused the sender:")
     RCPT = ("naming the recipients", "refused the recipient")
     DATA = ("announcing the text", "answered DATA with")
@@ -82,7 +83,8 @@ class Failure(Exception):
             recipient = f"{self.recipient}:" if self.recipient else ""
             parts = [self.host, self.stage.answered, recipient, str(self.reply)]
             return " ".join(filter(None, parts)) + (f" ({self.what})" if self.what else "")
-        return (f"{self.host}: " if self.host else "") + f"{self.what} while {self.stage.doing}"
+        doing = f" while {self.stage.doing}" if self.stage.doing else ""
+        return (f"{self.host}: " if self.host else "") + self.what + doing
 
     def __str__(self) -> str:
         return self.sentence()

@@ -146,6 +146,7 @@ class SmartHost(NamedTuple):
     tls: Tls = Tls()
     timeouts: Timeouts = Timeouts()
     sender: str = ""  # the host's own `from`
+    ignore_extensions: tuple[str, ...] = ()  # EHLO keywords not to be believed, in capitals
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host

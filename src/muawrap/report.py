@@ -56,11 +56,16 @@ def failure(failure: Failure, facts: Facts | None) -> int:
     advice = _cut(f" ({failure.advice})", FIELD_LIMIT) if failure.advice else ""
     tail = _cut(printable(identity), FIELD_LIMIT) + _cut(printable(advice), FIELD_LIMIT)
     head = f"sendmail: {failure.lead}: "
-    _to(2, head + _cut(printable(failure.sentence()), LINE_LIMIT - 1 - len(head) - len(tail)) + tail + "\n")
+    room = LINE_LIMIT - 1 - len(head) - len(tail)
+    _to(2, head + _cut(printable(_as_many_as_fit(failure, room, NAMED)), room) + tail + "\n")
     if facts is not None:
         fields = [("lead", failure.lead)]
         room = LINE_LIMIT - len(log_line("failed", facts, fields, 0) + ' error=""\n' + advice)
-        _log("failed", facts, [*fields, ("error", _as_many_as_fit(failure, room) + advice)])
+        _log(
+            "failed",
+            facts,
+            [*fields, ("error", _as_many_as_fit(failure, room, max(NAMED, len(failure.reasons))) + advice)],
+        )
     return 1
 
 
@@ -134,12 +139,12 @@ def _listed(recipients: tuple[str, ...]) -> str:
     return ",".join(recipients)
 
 
-def _as_many_as_fit(failure: Failure, room: int) -> str:
-    """The sentence with every reason that the log has room for, where standard error names ten (RULES A7)."""
-    named = max(NAMED, len(failure.reasons))
+def _as_many_as_fit(failure: Failure, room: int, most: int) -> str:
+    """The sentence with as many of its reasons as there is room for, at least one, and how many more there are."""
+    named = most
     sentence = failure.sentence(named)
-    while len(sentence) > room and named > NAMED:
-        named = max(NAMED, named * 3 // 4)
+    while len(printable(sentence)) > room and named > 1:
+        named = max(1, named * 3 // 4)
         sentence = failure.sentence(named)
     return _cut(sentence, room)
 

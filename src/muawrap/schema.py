@@ -161,6 +161,14 @@ def mechanisms(value: object) -> tuple[str, ...]:
     return names
 
 
+def extensions(value: object) -> tuple[str, ...]:
+    names = tuple(name.upper() for name in texts(value))
+    for name in names:
+        if name in ("STARTTLS", "AUTH"):
+            raise Bad(f"cannot hold {name}: tls.policy and auth decide about that")
+    return names
+
+
 def secrets(value: object) -> tuple[Secret, ...]:
     if isinstance(value, list):
         return tuple(secret for item in value for secret in secrets(item))
@@ -302,7 +310,7 @@ HOST: Rows = {
     "source_address": later,
     "family": later,
     "proxy": later,
-    "ignore_extensions": later,
+    "ignore_extensions": extensions,
 }
 REDIRECT: Rows = {"aliases": paths, "forward": forward}
 PROFILE: Rows = {

@@ -7,8 +7,8 @@ import sys
 from typing import NoReturn
 
 import muawrap
-from muawrap import config, report
-from muawrap.failure import TRY_AGAIN, Failure
+from muawrap import config, report, signals
+from muawrap.failure import Failure
 from muawrap.mail import Body, Invocation, Message, Receipt
 from muawrap.reading import descriptors, options, recipients
 from muawrap.reading import message as reading
@@ -16,6 +16,7 @@ from muawrap.routing import redirect, transaction
 from muawrap.routing.aliases import Aliases
 from muawrap.routing.forward import Forwards, include
 from muawrap.routing.redirect import Expansion
+from muawrap.submission.opening import Opening
 
 USAGE = "usage: sendmail [-ti] [-f sender] [-F name] [-C file] [-v] [recipient ...] < message; see sendmail(8)\n"
 
@@ -29,8 +30,9 @@ def run(argv: list[str]) -> int:
     """One call of the program; the exit status is 0 or 1 (RULES A1)."""
     descriptors.fill()
     facts = report.Facts()
-    invocation = Invocation()
+    invocation = Invocation(mode="deliver" if options.takes_message(argv) else "refused")
     unread = True
+    signals.watch(lambda failure: report.leave(report.failure(failure, facts)))
     try:
         invocation = options.parse(argv)
         if invocation.mode in ANSWERS:
@@ -53,12 +55,11 @@ def run(argv: list[str]) -> int:
         receipt = _submit(invocation, settings, text, expansion, who, facts)
     except Failure as failure:
         return _fail(failure, facts, invocation, unread)
-    except KeyboardInterrupt:
-        return _fail(Failure("interrupted", lead=TRY_AGAIN), facts, invocation, False)
     except Exception as error:
         what = f"internal error: {type(error).__name__}: {error}"
         return _fail(Failure(what, advice="please report this"), facts, invocation, unread)
     status = report.success(receipt, facts)
+    signals.then(lambda: report.leave(status))
     _hear_out(invocation, unread=False)
     return status
 
@@ -110,9 +111,11 @@ def _submit(
     offer = transaction.build(invocation, settings, text, expansion.recipients, who)
     facts.message_id, facts.sender = offer.message_id, offer.ways[0].sender
 
+    # The first connection is begun before the dialogue is loaded, so that the network works meanwhile.
+    opening = Opening(offer.ways[0].host)
     from muawrap.submission.deliver import deliver
 
-    return deliver(offer, report.trace if invocation.verbose else None)
+    return deliver(offer, report.trace if invocation.verbose else None, opening)
 
 
 def _verify(invocation: Invocation, settings: config.Config) -> str:
@@ -129,7 +132,9 @@ def _fail(failure: Failure, facts: report.Facts, invocation: Invocation, unread:
     """Report a failure once the caller has been read to the end, so that it reads our status (RULES A6)."""
     if invocation.mode != "deliver":
         return report.failure(failure, None)
+    signals.stop_on(failure)
     _hear_out(invocation, unread)
+    signals.decided()
     return report.failure(failure, facts)
 
 

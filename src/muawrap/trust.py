@@ -21,8 +21,8 @@ class Contents(NamedTuple):
 
     @property
     def text(self) -> str:
-        """As UTF-8; other octets survive as surrogate escapes."""
-        return self.octets.decode("utf-8", "surrogateescape")
+        """As UTF-8, without the mark some editors put first; other octets survive as surrogate escapes."""
+        return self.octets.decode("utf-8-sig", "surrogateescape")
 
 
 def read(

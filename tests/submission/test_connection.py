@@ -76,7 +76,7 @@ def test_connecting_has_one_deadline_for_all_addresses(monkeypatch: pytest.Monke
             for one in waiting:
                 one.close()
     assert failure.stage is Stage.CONNECT
-    assert failure.what.startswith("no answer within 0.1 s")
+    assert failure.what.startswith("no answer within ")
 
 
 def test_a_server_that_does_not_read_is_not_waited_for() -> None:
@@ -165,10 +165,10 @@ def test_a_total_that_is_over_keeps_the_dot_back(monkeypatch: pytest.MonkeyPatch
     ("stage", "reply", "before"),
     [
         ("greeting", b"220 hello\r\n250 and more\r\n", Stage.EHLO),
-        ("EHLO", b"250 hello\r\n250 and more\r\n", Stage.EHLO),
-        ("EHLO", b"250 hello\r\n421 bye\r\n", Stage.EHLO),
-        ("EHLO", b"250 hello\r\n550 bye\r\n", Stage.EHLO),
-        ("MAIL", b"250 fine\r\n250 and more\r\n", Stage.RCPT),
+        ("EHLO", b"250 hello\r\n250 and more\r\n", Stage.OFFER),
+        ("EHLO", b"250 hello\r\n421 bye\r\n", Stage.OFFER),
+        ("EHLO", b"250 hello\r\n550 bye\r\n", Stage.OFFER),
+        ("MAIL", b"250 fine\r\n250 and more\r\n", Stage.DATA),  # taken for the answer to RCPT, but no further
         ("RCPT", b"250 fine\r\n354 go ahead\r\n250 taken\r\n", Stage.DATA),
         ("DATA", b"354 go ahead\r\n250 taken\r\n", Stage.TEXT),
         ("DATA", b"354 go ahead\r\ngarbage\r\n", Stage.TEXT),

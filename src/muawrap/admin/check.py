@@ -11,11 +11,11 @@ import click
 from muawrap import report
 from muawrap.config import Config, hosts_for, load
 from muawrap.failure import Failure
-from muawrap.mail import SmartHost, Way
+from muawrap.mail import SmartHost
 from muawrap.routing.aliases import Aliases, AliasFile
 from muawrap.routing.members import MemberError, members
-from muawrap.submission import secrets
 from muawrap.submission.deliver import ready
+from muawrap.submission.opening import Opening
 
 HEADINGS = ("smart host", "for", "time", "TLS", "AUTH", "SIZE", "verdict")
 
@@ -87,10 +87,7 @@ def _try(host: SmartHost, purpose: str, config: Config, verbose: bool) -> Findin
     """Everything but MAIL, with one smart host."""
     begin = time.monotonic()
     try:
-        password = secrets.password(host.auth) if host.auth.user else ""
-        connection = ready(
-            Way(host, "", b""), config.hostname, password, report.trace if verbose else None, float("inf")
-        )
+        connection = ready(Opening(host), config.hostname, report.trace if verbose else None)
     except Failure as failure:
         advice = f" ({failure.advice})" if failure.advice else ""
         taken = f"{time.monotonic() - begin:.2f} s"

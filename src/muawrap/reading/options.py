@@ -107,6 +107,8 @@ SHORT_OPTIONS = {
 NEEDS_ATTACHED = ("A", "Q", "T", "r", "s")  # alone they would take the next word in some programs, not in others
 EXIM_MACROS = ("a", "aa", "as", "ai", "i", "m", "r", "s", "t")  # Exim's -oMx takes the next word
 QUEUE_TIME = re.compile(r"[a-z]*[0-9]")  # -q15m, -qf15m, -qp15m: again and again, which takes a daemon
+NO_MESSAGE = re.compile(r"-(?:b[^am]|q|I)")
+DASHED = re.compile(r"(?:^|,)\s*-")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 _BY_LETTER = {option.letter[1]: option for option in OPTIONS}
@@ -135,6 +137,12 @@ def parse(argv: list[str]) -> Invocation:
     return reading.result()
 
 
+def takes_message(argv: list[str]) -> bool:
+    """Whether a message stands on standard input, as far as a command line tells that cannot be read (RULES A6)."""
+    name = os.path.basename(argv[0]) if argv else ""
+    return NAMES.get(name, "-i") == "-i" and not any(map(NO_MESSAGE.match, argv[1:]))
+
+
 class _Reading:
     """Walks the words; each option's effect is the method of that name."""
 
@@ -154,6 +162,8 @@ class _Reading:
                 raise Failure('the argument "-" is neither an option nor an address')
             elif word.startswith("-"):
                 self.bundle(word)
+            elif DASHED.search(word):
+                raise Failure(f"the argument {word!r} holds an address that begins with a dash", advice="put -- first")
             else:
                 self.operands.append(word)
 

@@ -17,7 +17,9 @@ def named(invocation: Invocation, written: tuple[Header, ...], remove_arguments:
     found = of_header(written)
     found = without(found, given) if remove_arguments else given + found
     if not found:
-        raise Failure("no recipient: To:, Cc: and Bcc: hold no address")
+        fields = "Resent-To:, Resent-Cc: and Resent-Bcc:" if _resent_block(written) else "To:, Cc: and Bcc:"
+        beside = " beside the arguments, which extract_addresses_remove_arguments takes away" if given else ""
+        raise Failure(f"no recipient: {fields} hold no address{beside}")
     return found
 
 

@@ -11,6 +11,7 @@ from muawrap import addresses
 from muawrap.mail import Header
 
 _ENCODED_LIMIT = 45  # octets of UTF-8 in one encoded-word, so that it stays within 75 characters (RFC 2047, 2)
+_FOLD = 200  # characters of a display name on one line; far below 998, and no ordinary name is touched
 _MESSAGE_ID = re.compile(rb"^message-id[ \t]*:.*(?:\n[ \t].*)*", re.IGNORECASE | re.MULTILINE)
 _COMMENT = re.compile(r"\(([^()\\]+)\)")
 
@@ -53,7 +54,8 @@ def apply(headers: tuple[Header, ...], edits: Edits) -> tuple[bytes, bool]:
         fields.append(text)
     replies = [address for address in strangers if addresses.split(address)[1].lower() not in edits.host_local]
     if replies and "reply-to" not in names:
-        fields.append(f"Reply-To: {', '.join(replies)}\n")
+        separator = ", " if sum(map(len, replies)) < _FOLD else ",\n "
+        fields.append(f"Reply-To: {separator.join(replies)}\n")
     if edits.add_missing:
         if "from" not in names:
             name = phrase(edits.full_name)
@@ -97,7 +99,7 @@ def phrase(name: str) -> str:
     if not name:
         return ""
     if name.isascii():
-        return addresses.phrase(name)
+        return _folded(addresses.phrase(name))
     import base64
 
     octets = [char.encode("utf-8", "surrogateescape") for char in name]
@@ -112,6 +114,11 @@ def phrase(name: str) -> str:
             words.append(b"")
         words[-1] += char
     return "\n ".join(f"=?{charset}?B?{base64.b64encode(word).decode('ascii')}?=" for word in words)
+
+
+def _folded(text: str) -> str:
+    """The same with a line end before some of its blanks, so that no line of a header is too long (RFC 5322, 2.2.3)."""
+    return re.sub(rf"(.{{{_FOLD}}}\S*) (?=\S)", "\\1\n ", text)
 
 
 Parts = tuple[str, str, str]

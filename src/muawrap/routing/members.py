@@ -86,7 +86,7 @@ def _member(item: str) -> Member:
         item = re.sub(r"\\(.)", r"\1", item[1:-1], flags=re.DOTALL)
     if item.startswith("|"):
         return Member("command", item)
-    if item.startswith("/"):
+    if item.startswith(("/", "~/")):
         return Member("file", item)
     if special := _SPECIAL.match(item):
         kind, value = special[1].lower(), item[special.end() :].strip().strip('"')

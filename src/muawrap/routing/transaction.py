@@ -128,7 +128,7 @@ class _Choice:
         value = self.invocation.sender
         if value is None:
             return False, ""
-        if not value.strip():
+        if not value:
             return True, ""
         try:
             box = addresses.parse_one(value, null=True)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 import select
 import smtplib
-import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
+from muawrap import signals
 from muawrap.failure import REFUSED, TRY_AGAIN, UNCERTAIN, Failure, Stage
 from muawrap.mail import Reply, SmartHost
-from muawrap.submission import replies, sasl, smarthosts, tls
+from muawrap.submission import replies, sasl, tls
+from muawrap.submission.dial import Dial
 
 RECEIVE = 64 * 1024  # octets asked of the kernel at once
 COMMAND_LIMIT = 12_288  # octets of an AUTH line (RFC 4954, 4)
@@ -21,6 +23,8 @@ TAIL = 16 * 1024  # octets of text sent together with their end: one TLS record;
 QUOTED = 80  # characters of what is no reply; enough to see what it is
 REST_OF_A_REPLY = 1.0  # seconds for what follows a reply that has begun unasked
 
+_ADDRESS = re.compile(r"[^\s<>()\[\],;:\"'@]+@[\w.-]*\w")
+_WORD = re.compile(r"[\w.+-]*\w")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 Trace = Callable[[str, str], None]
@@ -45,6 +49,7 @@ class Connection(smtplib.SMTP):
         self.tls_name = "none"  # or "TLSv1.3", "TLSv1.3 unverified", for the log
         self._in_text = False  # between DATA and the verdict, where no command may stand
         self._hidden: list[re.Pattern[str]] = []
+        self._hidden_words: Collection[str] = ()
         self._hostname = hostname
         self._trace = trace
         self._end = end  # of timeouts.total, on the monotonic clock
@@ -76,23 +81,33 @@ class Connection(smtplib.SMTP):
             advice=advice,
         )
 
-    def refused(self, reply: Reply, recipient: str = "", advice: str = "") -> Failure:
+    def refused(self, reply: Reply, recipient: str = "", advice: str = "", unasked: bool = False) -> Failure:
         """The Failure for a reply that says no, or that says what cannot be said here."""
         reply = self._masked(reply)
         if reply.kind in (4, 5):
             lead = TRY_AGAIN if reply.kind == 4 else REFUSED
-            return self.failure(lead=lead, reply=reply, recipient=recipient, advice=advice)
+            what = "unasked" if unasked else ""
+            return self.failure(what, lead=lead, reply=reply, recipient=recipient, advice=advice)
         return self.failure(f'sent "{reply}", which is no answer,', recipient=recipient)
 
     # -- what must not be told
 
-    def hide(self, *patterns: str) -> None:
-        """From now on the server's words are told without these: it may repeat a secret, or a hidden recipient."""
-        self._hidden += [re.compile(pattern, re.IGNORECASE) for pattern in patterns]
+    def hide(self, *secrets: str) -> None:
+        """From now on the server's words are told without these, wherever they stand: it may repeat a password."""
+        self._hidden += [re.compile(re.escape(secret), re.IGNORECASE) for secret in secrets]
+
+    def hide_words(self, words: Collection[str]) -> None:
+        """From now on the server's words are told without these, in lower case: addresses, and parts of them."""
+        self._hidden_words = words
+        self.hide(*(word for word in words if "@" not in word and not _WORD.fullmatch(word)))
 
     def _shown(self, text: str) -> str:
         for pattern in self._hidden:
             text = pattern.sub("***", text)
+        if not self._hidden_words:
+            return text
+        for pattern in (_ADDRESS, _WORD):  # whole addresses before their parts
+            text = pattern.sub(lambda word: "***" if word[0].lower() in self._hidden_words else word[0], text)
         return text
 
     def _quoted(self, line: str) -> str:
@@ -113,35 +128,66 @@ class Connection(smtplib.SMTP):
         """When a stage that begins now must have ended, timeouts.total included."""
         return min(time.monotonic() + seconds, self._end)
 
-    def connect(self, *_: object) -> tuple[int, bytes]:
-        """Connect to the first address that answers; `timeouts.connect` covers them all. Raises Failure."""
+    def connect(self, *_: object, dial: Dial | None = None) -> tuple[int, bytes]:
+        """Connect, or take the connection that is under way; `timeouts.connect` covers it all. Raises Failure."""
         self.stage = Stage.CONNECT
-        addresses = smarthosts.addresses(self.smart_host)
-        deadline = self.deadline(self.smart_host.timeouts.connect)
-        reasons = []
-        for number, address in enumerate(addresses):
-            share = max(0.001, (deadline - time.monotonic()) / (len(addresses) - number))
-            try:
-                self.sock = _open(address, share)
-                return 0, b""
-            except OSError as error:
-                reasons.append((address, _reason(error, share)))
-        if len({reason for _, reason in reasons}) == 1:
-            raise self.failure(reasons[0][1], advice="is the network up, and is this the right port?")
-        raise self.failure(", ".join(f"{address}: {reason}" for address, reason in reasons))
+        self.sock = (dial or Dial(self.smart_host, self._end)).connected()
+        return 0, b""
 
     def send(self, s: bytes | bytearray | memoryview | str, seconds: float | None = None) -> None:  # type: ignore[override]
-        """Hand octets to the kernel, all of them before the deadline. Raises Failure."""
+        """Hand octets to the kernel, all of them before the deadline. Raises Failure.
+
+        What the server says meanwhile is taken in: it answers a flight of commands while we still send, and would
+        stop reading where nobody reads its answers.
+        """
         if self.sock is None:
             raise self.failure("there is no connection")
         left = memoryview(s.encode("ascii") if isinstance(s, str) else s)
         deadline = self.deadline(seconds or self.smart_host.timeouts.command)
         try:
             while left:
-                self.sock.settimeout(self._left(deadline))
-                left = left[self.sock.send(left) :]
+                self.sock.settimeout(0)
+                try:
+                    left = left[self.sock.send(left) :]
+                except (BlockingIOError, ssl.SSLWantWriteError):
+                    self._make_room(deadline)
+                except ssl.SSLWantReadError:
+                    self._wait(select.POLLIN, deadline)
         except OSError as error:
             raise (self._last_words() or self._lost(error)) from error
+
+    def _make_room(self, deadline: float) -> None:
+        """Wait until more can be sent; take in a bounded part of what has come."""
+        wanted = select.POLLOUT
+        if self._replies.room:
+            wanted |= select.POLLIN
+        if self._wait(wanted, deadline) & ~select.POLLOUT and self._replies.room:
+            self._take_in()
+
+    def _wait(self, events: int, deadline: float) -> int:
+        """Wait for the socket. Raises TimeoutError."""
+        assert self.sock is not None
+        if events & select.POLLIN and isinstance(self.sock, ssl.SSLSocket) and self.sock.pending():
+            return select.POLLIN
+        poll = select.poll()
+        poll.register(self.sock, events)
+        left = self._left(deadline)
+        found = poll.poll(None if left == float("inf") else int(left * 1000) + 1)
+        if not found:
+            raise TimeoutError
+        return found[0][1]
+
+    def _take_in(self) -> None:
+        """What has come, without waiting. Raises OSError."""
+        assert self.sock is not None
+        self.sock.settimeout(0)
+        try:
+            octets = self.sock.recv(RECEIVE)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return
+        if not octets:
+            raise ConnectionResetError(errno.ECONNRESET, "closed by the server")
+        self._replies.feed(octets)
 
     def _left(self, deadline: float) -> float:
         left = deadline - time.monotonic()
@@ -178,6 +224,9 @@ class Connection(smtplib.SMTP):
             except replies.Malformed as error:
                 raise self.failure(f"sent {error}{self._quoted(error.line)}") from error
             if found is not None:
+                self._in_text = self._in_text and not self.committed  # a whole reply ends the text
+                if self.committed:
+                    signals.decided()
                 self._tell("<<<", str(self._masked(found)))
                 return found if found.kind == 3 else self._masked(found)  # a challenge is read, not told
             if not self._receive(deadline):
@@ -203,7 +252,7 @@ class Connection(smtplib.SMTP):
         """Nothing may be waiting where we are about to speak: a reply would be taken for the answer. Raises Failure."""
         early = self.pending()
         if early is not None:
-            raise self.refused(early)
+            raise self.refused(early, unasked=True)
 
     def _collect(self) -> None:
         """Take in what the server sent unasked, without waiting; no more than shows that there is something."""
@@ -221,12 +270,10 @@ class Connection(smtplib.SMTP):
             raise self._lost(error) from error
 
     def _readable(self) -> bool:
-        assert self.sock is not None
-        if isinstance(self.sock, ssl.SSLSocket) and self.sock.pending():
-            return True
-        poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
-        return bool(poll.poll(0))
+        try:
+            return bool(self._wait(select.POLLIN, time.monotonic() + 0.0005))
+        except TimeoutError:
+            return False
 
     def getreply(self) -> tuple[int, bytes]:
         """As smtplib has it, by way of reply()."""
@@ -241,10 +288,20 @@ class Connection(smtplib.SMTP):
 
     def say(self, line: str, shown: str = "") -> None:
         """Send one command without waiting."""
-        if _CONTROL.search(line):
-            raise self.failure("a control character inside a command", lead=REFUSED)
-        self._tell(">>>", shown or line)
-        self.send(line.encode("utf-8") + b"\r\n")
+        self.flight([(line, shown)])
+
+    def flight(self, lines: Iterable[tuple[str, str]]) -> None:
+        """Send commands in one piece, without waiting; each with what is told of it, "" being the line itself."""
+        self.send(self._encoded(lines))
+
+    def _encoded(self, lines: Iterable[tuple[str, str]]) -> bytes:
+        octets = []
+        for line, shown in lines:
+            if _CONTROL.search(line):
+                raise self.failure("a control character inside a command", lead=REFUSED)
+            self._tell(">>>", shown or line)
+            octets.append(line.encode("utf-8") + b"\r\n")
+        return b"".join(octets)
 
     # -- stages
 
@@ -267,7 +324,7 @@ class Connection(smtplib.SMTP):
         reply = self.command(f"EHLO {name}")
         self.capabilities = replies.Capabilities({})
         if reply.code == 250:
-            self.capabilities = replies.capabilities(reply)
+            self.capabilities = replies.capabilities(reply).without(self.smart_host.ignore_extensions)
         elif reply.kind in (4, 5) and not self._needs_extensions():
             refusal = self.refused(reply)
             try:
@@ -332,7 +389,7 @@ class Connection(smtplib.SMTP):
     def auth(self, mechanism: sasl.Mechanism, *_: object) -> tuple[int, bytes]:  # type: ignore[override]
         """Authenticate by one mechanism; only 235 is success (RFC 4954, 4). Raises Failure."""
         self.stage = Stage.AUTH
-        self.hide(*map(re.escape, mechanism.secrets))
+        self.hide(*mechanism.secrets)
         line = f"AUTH {mechanism.name}"
         first = "" if mechanism.initial is None else " " + (sasl.encode(mechanism.initial) or "=")
         if first and len(line + first) < COMMAND_LIMIT:
@@ -352,26 +409,34 @@ class Connection(smtplib.SMTP):
             raise self.refused(reply, advice="look at auth.user and auth.password" if reply.kind == 5 else "")
         return reply.code, b""
 
-    def text(self, blocks: Iterator[bytes]) -> Reply:
-        """Send the text, the last block of which holds its end, and wait for the verdict (RULES C3). Raises Failure."""
+    def text(self, blocks: Iterator[bytes], before: Iterable[tuple[str, str]] = ()) -> None:
+        """Send the text, the last block of which holds its end (RULES C3); commands may go before it in one piece.
+
+        Raises Failure.
+        """
         self.stage = Stage.TEXT
         self._in_text = True
         seconds = self.smart_host.timeouts.data
-        block = next(blocks)
+        block = self._encoded(before) + next(blocks)
         for following in blocks:
             self.send(block, seconds)
             block = following
-        self.send(block[:-TAIL], seconds)
+        if len(block) > TAIL:
+            self.send(block[:-TAIL], seconds)
+            block = block[-TAIL:]
         self.hush()
         if time.monotonic() >= self._end:
             raise self.failure("timed out")
         self._end = float("inf")  # timeouts.total ends here: the verdict is worth waiting for
         self.committed = True
         self.stage = Stage.VERDICT
-        self.send(block[-TAIL:], seconds)
-        reply = self.reply(self.smart_host.timeouts.final)
-        self._in_text = False
-        return reply
+        signals.committed(self.failure("interrupted by a signal"))
+        self.send(block, seconds)
+
+    def verdict(self) -> Reply:
+        """Wait for the reply to the text (RULES C3). Raises Failure."""
+        self.stage = Stage.VERDICT
+        return self.reply(self.smart_host.timeouts.final)
 
     def leave(self) -> None:
         """QUIT, where a command may stand, without waiting for an answer; then close. This cannot fail (RULES A5)."""
@@ -386,22 +451,3 @@ class Connection(smtplib.SMTP):
         """Close, whatever state the socket is in."""
         with contextlib.suppress(OSError):
             super().close()
-
-
-def _open(address: smarthosts.Address, seconds: float) -> socket.socket:
-    """A connected socket. Raises OSError."""
-    made = socket.socket(address.family, socket.SOCK_STREAM)
-    try:
-        made.settimeout(seconds)
-        made.connect(address.sockaddr)
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except BaseException:
-        made.close()
-        raise
-    return made
-
-
-def _reason(error: OSError, seconds: float) -> str:
-    if isinstance(error, TimeoutError):
-        return f"no answer within {round(seconds, 1):g} s"
-    return (error.strerror or str(error)).lower()

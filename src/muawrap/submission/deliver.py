@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
-import re
 import ssl
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from muawrap.failure import REFUSED, TRY_AGAIN, UNCERTAIN, Failure, Stage
 from muawrap.mail import Receipt, Recipient, Reply, SmartHost, Transaction, Way
-from muawrap.submission import sasl, secrets, tls, wire
+from muawrap.submission import sasl, tls, wire
 from muawrap.submission.connection import Connection, Trace
+from muawrap.submission.opening import Opening
 
-BEFORE_MAIL = (Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.STARTTLS, Stage.TLS, Stage.AUTH)
+ONE_FLIGHT = 64 * 1024
+"""Octets of a message that leaves together with its envelope: what a receiver's window takes without waiting."""
+
+BEFORE_MAIL = (Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.STARTTLS, Stage.TLS, Stage.AUTH, Stage.OFFER)
 """Stages whose troubles are the host's own, never a verdict on the message (RULES C1)."""
 
 _TLS_IS_NEEDED = "AUTH goes over verified TLS only: use submissions:// or submission://, or auth.allow_plaintext"
 
 
-def deliver(transaction: Transaction, trace: Trace | None = None) -> Receipt:
-    """Hand the message to the first smart host that takes it (RULES C). Raises Failure."""
+def deliver(transaction: Transaction, trace: Trace | None = None, opening: Opening | None = None) -> Receipt:
+    """Hand the message to the first smart host that takes it (RULES C). Raises Failure.
+
+    `opening` is that of the first smart host, where it has been made already.
+    """
     failures: list[Failure] = []
     for way in transaction.ways:
         try:
-            return _degraded(_one(transaction, way, trace), failures)
+            receipt = _one(transaction, way, opening or Opening(way.host), trace)
+            return receipt._replace(degraded=tuple(failure.sentence() for failure in failures))
         except Failure as failure:
             if is_final(failure, transaction.tempfail):
                 raise
             failures.append(failure)
+            opening = None
     if transaction.dial_delay and all(failure.stage is Stage.CONNECT for failure in failures):
         # The line may still be coming up: once more, and never after a connection (RULES C6).
         time.sleep(transaction.dial_delay)
@@ -43,10 +53,6 @@ def is_final(failure: Failure, tempfail: str) -> bool:
     return not (tempfail == "next-host" and failure.reply.kind == 4)
 
 
-def _degraded(receipt: Receipt, failures: list[Failure]) -> Receipt:
-    return receipt._replace(degraded=tuple(failure.sentence() for failure in failures))
-
-
 def _summary(failures: list[Failure]) -> Failure:
     """Each host's own reason, in order (RULES C7). What may pass at one host may pass."""
     if len(failures) == 1:
@@ -56,13 +62,10 @@ def _summary(failures: list[Failure]) -> Failure:
     return Failure("no smart host took the message", lead=lead, reasons=tuple(failures), advice=advice)
 
 
-def _one(transaction: Transaction, way: Way, trace: Trace | None) -> Receipt:
+def _one(transaction: Transaction, way: Way, opening: Opening, trace: Trace | None) -> Receipt:
     """The whole dialogue with one smart host. Raises Failure."""
     host = way.host
-    total = host.timeouts.total
-    end = time.monotonic() + total if total else float("inf")
-    password = _at_home(host)
-    connection = ready(way, transaction.hostname, password, trace, end)
+    connection = ready(opening, transaction.hostname, trace)
     try:
         _fits(connection, transaction, way)
         reply = _transaction(connection, transaction, way)
@@ -87,19 +90,6 @@ def _one(transaction: Transaction, way: Way, trace: Trace | None) -> Receipt:
     )
 
 
-def _at_home(host: SmartHost) -> str:
-    """The password, "" where none is needed; and whether the CA file is good, before anybody is called."""
-    stage = Stage.TLS
-    try:
-        if host.tls.ca_file and host.tls.policy != "none":
-            tls.context(host, verified=True)
-        stage = Stage.AUTH
-        return secrets.password(host.auth) if host.auth.user else ""
-    except Failure as failure:
-        what, lead, advice = failure.what, failure.lead, failure.advice
-        raise Failure(what, lead=lead, stage=stage, host=str(host), advice=advice) from failure
-
-
 def _attempts(host: SmartHost) -> tuple[bool | None, ...]:
     """TLS as it is tried, each on a new connection: verified, encrypted only, none (muawrap.toml(5), tls.policy)."""
     if host.tls.policy == "none":
@@ -109,24 +99,28 @@ def _attempts(host: SmartHost) -> tuple[bool | None, ...]:
     return (True, False) if host.scheme == "submissions" else (True, False, None)
 
 
-def ready(way: Way, hostname: str, password: str, trace: Trace | None, end: float) -> Connection:
+def ready(opening: Opening, hostname: str, trace: Trace | None) -> Connection:
     """A connection that stands where MAIL may follow: TLS by the policy, AUTH where a user is set. Raises Failure."""
-    host = way.host
+    if opening.failure is not None:
+        raise opening.failure
+    host = opening.host
     at_once = host.scheme == "submissions"
     broken = Failure("no attempt was made")
+    if host.tls.ca_file and host.tls.policy != "none":
+        _trusted(opening)
     for secure in _attempts(host):
         if secure is False and not isinstance(broken.__cause__, ssl.SSLCertVerificationError):
             continue  # it was not the certificate that stood in the way
-        connection = Connection(host, hostname, trace, end)
+        connection = Connection(host, hostname, trace, opening.end)
         try:
-            connection.connect()
+            connection.connect(dial=opening.take())
             if at_once:
                 connection.handshake(bool(secure))
             connection.greeting()
             connection.ehlo()
             if not at_once and secure is not None:
                 _starttls(connection, secure)
-            _authenticate(connection, password)
+            _authenticate(connection, opening.password)
             return connection
         except BaseException as error:
             connection.leave()
@@ -136,6 +130,16 @@ def ready(way: Way, hostname: str, password: str, trace: Trace | None, end: floa
                 raise
             broken = error
     raise broken
+
+
+def _trusted(opening: Opening) -> None:
+    """Whether the CA file holds what it should. Raises Failure, before the server has heard a word."""
+    try:
+        tls.context(opening.host, verified=True)
+    except Failure as failure:
+        opening.close()
+        what, host, advice = failure.what, str(opening.host), failure.advice
+        raise Failure(what, lead=failure.lead, stage=Stage.TLS, host=host, advice=advice) from failure
 
 
 def _starttls(connection: Connection, verified: bool) -> None:
@@ -171,37 +175,80 @@ def _authenticate(connection: Connection, password: str) -> None:
     if not name:
         wanted = " or ".join(auth.mechanisms or sasl.BY_DEFAULT)
         what = f"AUTH {' '.join(offered)}, but not {wanted}" if offered else "no AUTH"
-        raise connection.failure(f"the server offers {what}", lead=REFUSED)
+        advice = "auth.mechanisms names others" if offered else "a server often offers it after TLS only"
+        raise connection.failure(f"the server offers {what}", lead=REFUSED, advice=advice)
     connection.auth(sasl.mechanism(name, auth.user, password))
 
 
 def _fits(connection: Connection, transaction: Transaction, way: Way) -> None:
     """Whether this host can take this message at all (RULES C1). Raises Failure."""
-    connection.stage = Stage.EHLO
+    connection.stage = Stage.OFFER
     connection.hush()  # a 421 that is there before MAIL is no verdict on the message
     limit = connection.capabilities.size_limit
     size = wire.size(way.header, transaction.body)
     if limit and size > limit:
-        raise connection.failure(f"the message has {size} octets, the host takes {limit}", lead=REFUSED)
+        raise connection.failure(f"the message has {size} octets, and {limit} are the limit", lead=REFUSED)
     if transaction.utf8 and not connection.capabilities.offers("SMTPUTF8"):
-        raise connection.failure("the host does not take addresses beyond ASCII (SMTPUTF8)", lead=REFUSED)
+        beyond = [one for one in (way.sender, *(one.shown for one in transaction.recipients)) if not one.isascii()]
+        whom = f", such as {beyond[0].strip('<>')}" if beyond else ""
+        raise connection.failure(f"does not take addresses beyond ASCII{whom} (SMTPUTF8)", lead=REFUSED)
 
 
 def _transaction(connection: Connection, transaction: Transaction, way: Way) -> Reply:
-    """MAIL, every RCPT, DATA, the text: one of each (RULES B1, B2). Raises Failure."""
-    connection.hide(*_hidden(transaction.recipients))
+    """MAIL, every RCPT, the text: one of each, in as few flights as the host allows (RULES B). Raises Failure."""
+    offers = connection.capabilities.offers
+    connection.hide_words(_hidden(transaction.recipients))
+    envelope = _envelope(connection, transaction, way)
+    text = wire.text(way.header, transaction.body)
+    size = wire.size(way.header, transaction.body)
+    chunk = (f"BDAT {size} LAST", "")
+    if not offers("PIPELINING"):
+        _agreed(connection, transaction, [partial(connection.command, line, shown=shown) for line, shown in envelope])
+    elif offers("CHUNKING") and len(envelope) == 2 and size <= ONE_FLIGHT and way is transaction.ways[-1]:
+        # With one recipient nothing can be half delivered, so all of it leaves at once (RULES B6).
+        connection.text(wire.as_chunk(text), before=[*envelope, chunk])
+        _agreed(connection, transaction, [connection.reply] * 2)
+        return _accepted(connection)
+    else:
+        connection.hush()
+        connection.flight(envelope)
+        _agreed(connection, transaction, [connection.reply] * len(envelope))
+    if offers("CHUNKING"):
+        connection.text(wire.as_chunk(text), before=[chunk])
+        return _accepted(connection)
+    connection.stage = Stage.DATA
+    reply = connection.command("DATA")
+    if reply.code != 354:
+        raise connection.refused(reply)
+    connection.text(wire.with_dots(text))
+    return _accepted(connection)
+
+
+def _envelope(connection: Connection, transaction: Transaction, way: Way) -> list[tuple[str, str]]:
+    """MAIL and all RCPT, each with what may be told of it."""
+    notify = f" NOTIFY={transaction.notify}" if transaction.notify and connection.capabilities.offers("DSN") else ""
+    mail = f"MAIL FROM:<{way.sender}>{_mail_parameters(connection, transaction, way)}"
     connection.stage = Stage.MAIL
-    reply = connection.command(f"MAIL FROM:<{way.sender}>{_mail_parameters(connection, transaction, way)}")
+    return [
+        (mail, ""),
+        *(
+            (f"RCPT TO:<{recipient.address}>{notify}", f"RCPT TO:{recipient.shown}{notify}")
+            for recipient in transaction.recipients
+        ),
+    ]
+
+
+def _agreed(connection: Connection, transaction: Transaction, replies: Sequence[Callable[[], Reply]]) -> None:
+    """Wait until sender and every recipient are accepted. Raises Failure that names all who are not (RULES B2)."""
+    connection.stage = Stage.MAIL
+    reply = replies[0]()
     if reply.kind != 2:
         raise connection.refused(reply)
     connection.stage = Stage.RCPT
-    notify = f" NOTIFY={transaction.notify}" if transaction.notify and connection.capabilities.offers("DSN") else ""
     refusals = []
-    for recipient in transaction.recipients:
+    for recipient, next_reply in zip(transaction.recipients, replies[1:], strict=True):
         try:
-            reply = connection.command(
-                f"RCPT TO:<{recipient.address}>{notify}", shown=f"RCPT TO:{recipient.shown}{notify}"
-            )
+            reply = next_reply()
             if reply.kind == 2:
                 continue
             failure = connection.refused(reply, recipient.shown)
@@ -216,11 +263,11 @@ def _transaction(connection: Connection, transaction: Transaction, way: Way) -> 
             break
     if refusals:
         raise _refused_recipients(refusals)
-    connection.stage = Stage.DATA
-    reply = connection.command("DATA")
-    if reply.code != 354:
-        raise connection.refused(reply)
-    reply = connection.text(wire.with_dots(wire.text(way.header, transaction.body)))
+
+
+def _accepted(connection: Connection) -> Reply:
+    """The 2yz to the text. Raises Failure for everything else."""
+    reply = connection.verdict()
     if reply.kind != 2:
         raise connection.refused(reply)
     return reply
@@ -240,16 +287,15 @@ def _mail_parameters(connection: Connection, transaction: Transaction, way: Way)
     return "".join(f" {parameter}" for keyword, parameter in parameters if parameter and offered.offers(keyword))
 
 
-def _hidden(recipients: tuple[Recipient, ...]) -> list[str]:
-    """Patterns for all that a server could repeat of addresses which the caller must not read (RULES D5)."""
+def _hidden(recipients: tuple[Recipient, ...]) -> set[str]:
+    """All that a server could repeat of addresses which the caller must not read, in lower case (RULES D5)."""
     hidden: set[str] = set()
     plain: set[str] = set()
     for recipient in recipients:
-        local, _, domain = recipient.address.rpartition("@")
+        local, _, domain = recipient.address.lower().rpartition("@")
         known = recipient.shown == f"<{recipient.address}>"
-        (plain if known else hidden).update((recipient.address.lower(), local.lower(), domain.lower()))
-    parts = sorted(hidden - plain, key=len, reverse=True)  # whole addresses before their parts
-    return [rf"(?<!\w){re.escape(part)}(?!\w)" for part in parts if part]
+        (plain if known else hidden).update((recipient.address.lower(), local, domain))
+    return hidden - plain
 
 
 def _refused_recipients(refusals: list[Failure]) -> Failure:

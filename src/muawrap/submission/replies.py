@@ -9,6 +9,7 @@ from muawrap.mail import Reply
 
 LINE_LIMIT = 4096  # octets; RFC 5321 (4.5.3.1.5) allows 512, extensions a little more, and no honest server this much
 LINES_LIMIT = 100  # lines of one reply; the longest EHLO reply seen has about 20
+FLIGHT_LIMIT = 4 * 1024 * 1024  # octets of replies to one flight: 400 for each of 10 000 recipients
 REPLY_LIMIT = 64 * 1024  # octets of one reply, as curl has it
 
 # RFC 5321, 4.2: Reply-code = %x32-35 %x30-35 %x30-39, then "-" or SP and text. Servers use second digits up to 9.
@@ -37,6 +38,11 @@ class Reader:
     def empty(self) -> bool:
         """Whether nothing has come beyond the replies already taken."""
         return not self._pending and not self._lines
+
+    @property
+    def room(self) -> bool:
+        """Whether more may be taken in before the replies that are here have been read."""
+        return len(self._pending) < FLIGHT_LIMIT
 
     def feed(self, octets: bytes) -> None:
         """Add what came from the server."""
@@ -89,6 +95,10 @@ class Capabilities(NamedTuple):
     def offers(self, keyword: str) -> bool:
         """Whether a keyword was in the EHLO reply."""
         return keyword in self.keywords
+
+    def without(self, keywords: tuple[str, ...]) -> Capabilities:
+        """The same as if these had not been offered."""
+        return Capabilities({name: words for name, words in self.keywords.items() if name not in keywords})
 
     @property
     def size_limit(self) -> int:

@@ -22,10 +22,15 @@ class Address(NamedTuple):
         return str(self.sockaddr[0])
 
 
+def is_literal(host: SmartHost) -> bool:
+    """Whether the host is an address already; a literal is never looked up."""
+    return ":" in host.host or host.host.replace(".", "").isdigit()
+
+
 def addresses(host: SmartHost) -> list[Address]:
     """The addresses of a smart host in the resolver's order; a literal is never looked up. Raises Failure."""
     flags = socket.AI_NUMERICSERV
-    if ":" in host.host or host.host.replace(".", "").isdigit():
+    if is_literal(host):
         flags |= socket.AI_NUMERICHOST
     try:
         found = socket.getaddrinfo(host.host, host.port, type=socket.SOCK_STREAM, flags=flags)

@@ -1,4 +1,4 @@
-"""Message text turned into what goes on the wire: CRLF line ends and doubled dots; pure."""
+"""Message text turned into what goes on the wire: CRLF line ends, and doubled dots where DATA wants them; pure."""
 
 from __future__ import annotations
 
@@ -37,3 +37,13 @@ def with_dots(blocks: Iterable[bytes]) -> Iterator[bytes]:
         line_begins = block.endswith(b"\n")
         held = doubled.replace(b"\n", b"\r\n")
     yield (held or b"") + (b"" if line_begins else b"\r\n") + b".\r\n"
+
+
+def as_chunk(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines ended by CRLF, dots as they are: what follows BDAT (RFC 3030, 2).
+
+    The blocks hold no CR, and the last one ends with LF.
+    """
+    for block in blocks:
+        if block:
+            yield block.replace(b"\n", b"\r\n")

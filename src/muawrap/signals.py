@@ -1,0 +1,77 @@
+"""What a signal does: it ends us before the end of the message has left; later it waits for the verdict."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from types import FrameType
+
+from muawrap.failure import TRY_AGAIN, Failure
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PATIENCE = 10
+"""Seconds the verdict is waited for after the first signal: the message may be on its way into somebody's mailbox."""
+
+
+class _Moment:
+    """Where the program stands, as far as a signal is concerned."""
+
+    def __init__(self) -> None:
+        self.act: Callable[[], None] | None = None
+        self.end: Callable[[Failure], None] | None = None
+
+
+_now = _Moment()
+
+
+def watch(end: Callable[[Failure], None]) -> None:
+    """From now on a signal is a failure that `end` reports before it ends the program; ignored ones stay ignored."""
+    _now.end = end
+    _now.act = lambda: _end(Failure("interrupted by a signal", lead=TRY_AGAIN))
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _received)
+
+
+def then(act: Callable[[], None]) -> None:
+    """From now on a signal does this."""
+    if _now.end is not None:
+        _now.act = act
+
+
+def stop_on(failure: Failure) -> None:
+    """From now on a signal reports this failure, which is what became of the message already."""
+    then(lambda: _end(failure))
+
+
+def committed(failure: Failure) -> None:
+    """The end of the message is about to leave: the first signal waits for the verdict, a second one does not.
+
+    `failure` is what is reported where the verdict does not come.
+    """
+
+    def wait() -> None:
+        then(lambda: _end(failure))
+        signal.signal(signal.SIGALRM, _received)
+        signal.alarm(PATIENCE)
+
+    then(wait)
+
+
+def _end(failure: Failure) -> None:
+    """Report it once, however many signals there are."""
+    then(lambda: None)
+    if _now.end is not None:
+        _now.end(failure)
+
+
+def decided() -> None:
+    """The verdict is there, and no signal changes it (RULES A5)."""
+    if _now.end is not None:
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    then(lambda: None)
+
+
+def _received(number: int, frame: FrameType | None) -> None:
+    if _now.act is not None:
+        _now.act()
