@@ -46,7 +46,7 @@ class Dial:
         """Look the addresses up and dial the first."""
         try:
             self._waiting.extend(interleaved(smarthosts.addresses(self.host)))
-            self._stagger = min(STAGGER, self.host.timeouts.connect / (2 * len(self._waiting)))
+            self._stagger = min(STAGGER, self.host.timeouts.connect / (2 * len(self._waiting) or 1))
             self._next()
         except Failure as failure:
             self._failure = failure
@@ -128,7 +128,9 @@ class Dial:
         if not what and len({reason for _, reason in self._reasons}) == 1:
             what, advice = self._reasons[0][1], "is the network up, and is this the right port?"
         what = what or ", ".join(f"{address}: {reason}" for address, reason in self._reasons)
-        return Failure(what, lead=TRY_AGAIN, stage=Stage.CONNECT, host=str(self.host), advice=advice)
+        return Failure(
+            what or "the name has no address", lead=TRY_AGAIN, stage=Stage.CONNECT, host=str(self.host), advice=advice
+        )
 
 
 def interleaved(addresses: list[Address]) -> list[Address]:
