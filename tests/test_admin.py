@@ -58,12 +58,13 @@ def test_check_tries_tls_and_auth_everywhere_and_sends_nothing(
     ):
         hosts = f"submission://127.0.0.1:{first.port}", f"submissions://127.0.0.1:{second.port}"
         login = f'[auth]\nuser = "al"\npassword = "s3cret"\n[tls]\nca_file = "{ca}"\n'
-        program.configure(program.smart_hosts(*hosts) + login)
+        program.configure(f'{program.smart_hosts(*hosts)}from = "me@example.net"\n{login}')
         done = run("check", "-v", "-C", program.config)
         sessions = [*first.finished(), *second.finished()]
     assert done.returncode == 0, done.stdout
     rows = [line for line in done.stdout.splitlines() if line.startswith("submission")]
     assert [row.split()[0] for row in rows] == list(hosts)
+    assert "sends as       <me@example.net>" in done.stdout
     assert all("TLSv1.3" in row and " al " in row and row.endswith("good") for row in rows)
     assert [session.authenticated for session in sessions] == ["al", "al"]
     assert not [command for session in sessions for command in session.commands if command.startswith(b"MAIL")]
@@ -77,12 +78,21 @@ def test_check_says_what_is_wrong_and_fails(program: Program) -> None:
     aliases.write_text("ops: al@example.net\npager: |/bin/pager\nnot an entry\nbroken: a@@b\n")
     with Server() as server, closed_port() as port:
         hosts = program.smart_hosts(server, f"smtp://127.0.0.1:{port}")
-        program.configure(f'{hosts}[redirect]\naliases = ["{aliases}"]\n')
+        program.configure(f'{hosts}from = "me@example.net"\n[redirect]\naliases = ["{aliases}"]\n')
         done = run("check", "-C", program.config)
     assert done.returncode == 1
     for said in ("good", "FAILED", "connection refused", "line 2: pager", "line 3", "line 4: broken"):
         assert said in done.stdout
     assert "ops" not in done.stdout
+
+
+def test_check_fails_where_there_is_nobody_to_send_as(program: Program) -> None:
+    """muawrap(1): every smart host is good, and every message would fail all the same."""
+    with Server() as server:
+        program.configure(f'{program.smart_hosts(server)}qualify_domain = "localhost"\n')
+        done = run("check", "-C", program.config)
+    assert done.returncode == 1
+    assert "no address to send" in done.stdout
 
 
 def test_check_tells_a_wrong_configuration_by_file_line_and_key(program: Program) -> None:

@@ -1315,3 +1315,18 @@ def test_a_package_that_is_broken_is_a_failure_like_any_other(tmp_path: Path, mo
     for name, reason in ("broken_package", "division by zero"), ("half_a_package", "no_such_package"):
         with pytest.raises(Failure, match=reason):
             extras.load(name, "this")
+
+
+def test_a_host_that_is_listed_twice_is_one_host(tmp_path: Path) -> None:
+    """RULES C4: with another port, or other settings, it is another."""
+    listed = (
+        "smtp://a.example",
+        "smtp://a.example/",
+        "smtp://b.example",
+        "smtp://a.example:25",
+        "smtp://a.example:26",
+        "submission://a.example:25",
+    )
+    urls = ", ".join(f'"{url}"' for url in listed)
+    found = hosts(load(tmp_path, f"smart_hosts = [{urls}]\n"))
+    assert [host.url for host in found] == [listed[0], listed[2], listed[4], listed[5]]

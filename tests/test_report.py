@@ -429,3 +429,16 @@ def test_without_a_syslog_the_next_log_is_used(trouble: str, tmp_path: Path, mon
         assert report.success(RECEIPT, facts("syslog")) == 0
         assert report.success(RECEIPT, facts("syslog", str(log))) == 0
     assert " sent id=<1@example.org> " in log.read_text()
+
+
+def test_however_long_the_reasons_the_line_says_how_many_more_there_are(capfd: pytest.CaptureFixture[str]) -> None:
+    """A7: cutting the end off would hide that others follow."""
+    reasons = tuple(
+        Failure(stage=Stage.RCPT, host="h:25", recipient=f"<r{n}@x>", reply=Reply(550, ("x" * 700,))) for n in range(20)
+    )
+    report.failure(Failure(reasons=reasons), None)
+    said = capfd.readouterr().err
+    assert len(said) <= report.LINE_LIMIT
+    named = said.count("refused the recipient")
+    assert 1 <= named < 10
+    assert said.endswith(f"; and {20 - named} more\n")

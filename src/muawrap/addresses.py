@@ -205,7 +205,7 @@ class _Parser:
             elif words and following in ("", ",", ";"):
                 self.add(words, "", words[-1].end, after)
             else:
-                raise AddressError(f"a stray {_shown(self.token.text) if self.token else following}")
+                raise AddressError(f"a stray {excerpt(self.token.text) if self.token else following}")
             if len(self.found) > LIST_LIMIT:
                 raise AddressError(f"more than {LIST_LIMIT} addresses")
             if self.peek() not in ("", ",", ";"):
@@ -256,7 +256,7 @@ class _Parser:
         if self.token is not None and self.token.kind == "literal":
             literal = re.sub(rf"[{_BLANKS}]", "", self.take().text)
             if not _LITERAL.fullmatch(literal) or len(literal) > DOMAIN_LIMIT:
-                raise AddressError(f"{_shown(literal)} is no domain literal")
+                raise AddressError(f"{excerpt(literal)} is no domain literal")
             return literal
         domain = ""
         while self.token is not None and self.token.kind == "atom" and len(domain) <= DOMAIN_LIMIT:
@@ -266,7 +266,7 @@ class _Parser:
         if not domain:
             raise AddressError('no domain after "@"')
         if not _DOMAIN.fullmatch(domain) or len(domain.encode()) > DOMAIN_LIMIT:
-            raise AddressError(f"{_shown(domain)} is no domain")
+            raise AddressError(f"{excerpt(domain)} is no domain")
         return domain
 
     def add(self, words: list[_Token], domain: str, end: int, after: int) -> None:
@@ -301,7 +301,7 @@ def _local_part(words: list[_Token]) -> str:
     if _DOT_ATOM.fullmatch(joined):
         return joined
     if not quoted:
-        raise AddressError(f"{_shown(joined)} is no local part")
+        raise AddressError(f"{excerpt(joined)} is no local part")
     return '"' + joined.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
@@ -310,6 +310,6 @@ def _unquote(text: str) -> str:
     return re.sub(r"\\(.)", r"\1", text[1:-1].replace("\r", "").replace("\n", ""), flags=re.DOTALL)
 
 
-def _shown(text: str) -> str:
+def excerpt(text: str) -> str:
     """A word as an error quotes it; of a long one the beginning."""
     return repr(text if len(text) <= SHOWN else text[:SHOWN] + "...")

@@ -494,3 +494,11 @@ def test_a_real_caller_is_understood(caller: str) -> None:
     """RULES E1, E6."""
     words, expected = CALLERS[caller]
     assert parse(*words.split()) == expected
+
+
+@pytest.mark.parametrize("word", [" -z@a.example", "a@b.example,-z@c.example", "a@b.example, -z@c.example"])
+def test_an_address_that_begins_with_a_dash_needs_two_dashes_before_it(word: str) -> None:
+    """RULES E2: not in the middle of a list, either."""
+    with pytest.raises(Failure, match="begins with a dash"):
+        options.parse(["sendmail", word])
+    assert options.parse(["sendmail", "--", word]).recipients == (word,)

@@ -277,3 +277,16 @@ def test_the_message_id_is_that_of_the_block_as_it_leaves(block: bytes, expected
 def test_a_date_is_written_whatever_the_clock_says(now: float) -> None:
     """F3: RFC 5322, 3.3."""
     assert re.fullmatch(r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d [+-]\d{4}", headers.date(now))
+
+
+@pytest.mark.parametrize("name", ["From", "Sender"])
+def test_no_line_that_we_write_is_too_long(name: str) -> None:
+    """RFC 5322, 2.1.1: what was folded stays folded when a bare From becomes a phrase (RULES F9, F10)."""
+    folded = "\n ".join(["root"] + ["(a comment of some length)"] * 60)
+    for text in (f"{name}: {folded}\n", f"{name}: " + "\n ".join(["unreadable words"] * 100) + "\n"):
+        block = headers.apply(fields(text), EDITS._replace(may_pass=lambda address: False))[0]
+        assert max(map(len, block.split(b"\n"))) < 998
+    strangers = ",\n ".join(f"stranger-{number}@far.example" for number in range(100))
+    block = headers.apply(fields(f"From: {strangers}\n"), EDITS._replace(may_pass=lambda address: False))[0]
+    assert b"Reply-To: " in block
+    assert max(map(len, block.split(b"\n"))) < 998

@@ -11,7 +11,8 @@ import click
 from muawrap import report
 from muawrap.config import Config, hosts_for, load
 from muawrap.failure import Failure
-from muawrap.mail import SmartHost
+from muawrap.mail import Body, Invocation, Message, Recipient, SmartHost
+from muawrap.routing import transaction
 from muawrap.routing.aliases import Aliases, AliasFile
 from muawrap.routing.members import MemberError, members
 from muawrap.submission.deliver import ready
@@ -34,9 +35,11 @@ def run(given: str | None, verbose: bool) -> int:
         config = load(given, os.environ)
         aliases = Aliases(config.aliases, config.aliases_may_be_missing).files
     except Failure as failure:
-        click.echo(f"{report.printable(str(failure))}" + (f" ({failure.advice})" if failure.advice else ""), err=True)
+        click.echo(_told(failure), err=True)
         return 1
     click.echo(f"configuration  {config.source}")
+    sender, sends = _sender(config)
+    click.echo(f"sends as       {report.printable(sender)}")
     for file in aliases:
         click.echo(f"aliases        {file.path}: {len(file.entries)} names")
         for complaint in complaints(file):
@@ -47,10 +50,24 @@ def run(given: str | None, verbose: bool) -> int:
         click.echo(line)
     for finding in findings:
         if finding.remark:
-            click.echo(f"\n{report.printable(finding.remark)}")
+            click.echo(f"\n{finding.remark}")
     if not findings:
         click.echo("no smart host is configured: set smart_hosts")
-    return 0 if findings and all(finding.good for finding in findings) else 1
+    return 0 if sends and findings and all(finding.good for finding in findings) else 1
+
+
+def _sender(config: Config) -> tuple[str, bool]:
+    """The envelope sender of the calling user's own mail, or why there is none."""
+    nobody = Recipient("postmaster@example.invalid", ("postmaster@example.invalid",), "<postmaster@example.invalid>")
+    try:
+        trial = transaction.build(Invocation(), config, Message((), Body()), (nobody,), transaction.caller())
+    except Failure as failure:
+        return _told(failure), False
+    return " or ".join(dict.fromkeys(f"<{way.sender}>" for way in trial.ways)), True
+
+
+def _told(failure: Failure) -> str:
+    return report.printable(str(failure) + (f" ({failure.advice})" if failure.advice else ""))
 
 
 def all_hosts(config: Config) -> list[tuple[SmartHost, str]]:
@@ -89,13 +106,12 @@ def _try(host: SmartHost, purpose: str, config: Config, verbose: bool) -> Findin
     try:
         connection = ready(Opening(host), config.hostname, report.trace if verbose else None)
     except Failure as failure:
-        advice = f" ({failure.advice})" if failure.advice else ""
         taken = f"{time.monotonic() - begin:.2f} s"
-        return Finding((host.url, purpose, taken, "", "", "", "FAILED"), False, f"{failure}{advice}")
+        return Finding((host.url, purpose, taken, "", "", "", "FAILED"), False, _told(failure))
     taken = f"{time.monotonic() - begin:.2f} s"
     limit = connection.capabilities.size_limit
     user = host.auth.user or "-"
-    row = (host.url, purpose, taken, connection.tls_name, user, f"{limit // 1_000_000} MB" if limit else "-", "good")
+    row = (host.url, purpose, taken, connection.tls_name, user, f"{limit / 1_000_000:.3g} MB" if limit else "-", "good")
     connection.leave()
     return Finding(row, True)
 

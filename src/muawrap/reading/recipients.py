@@ -6,8 +6,6 @@ from muawrap import addresses
 from muawrap.failure import Failure, together
 from muawrap.mail import Header, Invocation
 
-SHOWN = 80  # characters of what cannot be read that a sentence quotes
-
 
 def named(invocation: Invocation, written: tuple[Header, ...], remove_arguments: bool) -> list[str]:
     """All of them: with -t those of the header beside the arguments, or without them (RULES E7). Raises Failure."""
@@ -36,10 +34,10 @@ def of_arguments(words: tuple[str, ...]) -> list[str]:
         try:
             mailboxes = addresses.parse_list(word.removeprefix(stop))
         except addresses.AddressError as error:
-            failures.append(Failure(f"cannot read the recipient {_shown(word)}: {error}"))
+            failures.append(Failure(f"cannot read the recipient {addresses.excerpt(word)}: {error}"))
             continue
         if not mailboxes:
-            failures.append(Failure(f"the argument {_shown(word)} holds no address"))
+            failures.append(Failure(f"the argument {addresses.excerpt(word)} holds no address"))
         for mailbox in mailboxes:
             found.append(stop + mailbox.address)
             stop = ""
@@ -71,15 +69,12 @@ def of_header(headers: tuple[Header, ...]) -> list[str]:
         try:
             found += [mailbox.address for mailbox in addresses.parse_list(header.value)]
         except addresses.AddressError as error:
-            failures.append(Failure(f"cannot read the {header.name.title()}: header {_shown(header.value)}: {error}"))
+            failures.append(
+                Failure(f"cannot read the {header.name.title()}: header {addresses.excerpt(header.value)}: {error}")
+            )
     if failures:
         raise together(failures)
     return found
-
-
-def _shown(text: str) -> str:
-    """A text as a sentence quotes it; of a long one the beginning."""
-    return repr(text if len(text) <= SHOWN else text[:SHOWN] + "...")
 
 
 def _resent_block(headers: tuple[Header, ...]) -> tuple[Header, ...]:
