@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muawrap import report
-from muawrap.failure import REFUSED, TRY_AGAIN, UNCERTAIN, Failure
-from muawrap.mail import Receipt
+from muawrap.failure import REFUSED, TRY_AGAIN, UNCERTAIN, Failure, Stage
+from muawrap.mail import Receipt, Reply
 
 RECEIPT = Receipt("smtp.example.org:587", "me@example.org", "TLSv1.3", "al", 1234, "250 2.0.0 queued as <1>")
 PAIR = re.compile(r' ([a-z-]+)=("(?:[^"\\]|\\.)*"|[^ "]+)')
