@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from muawrap import addresses
 from muawrap.addresses import AddressError, Mailbox
+from tests.support.counting import Counted
 
 
 def read(text: str) -> list[str]:
@@ -312,6 +314,17 @@ def test_a_hundred_thousand_addresses_are_read() -> None:
     assert time.process_time() - begin < 20
 
 
+def test_plain_addresses_need_no_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RULES D6: of 10 000 mailboxes those are parsed that stand behind the first that is not plain."""
+    parser = Counted(addresses._local_part)
+    monkeypatch.setattr(addresses, "_local_part", parser)
+    text = ",\r\n ".join(f"John Q. Public <u{number}@x.example>, n{number}@x" for number in range(5_000))
+    assert len(addresses.parse_list(text)) == 10_000
+    assert parser.calls == 0
+    assert len(addresses.parse_list(text + ', "q l"@x, c@x')) == 10_002
+    assert parser.calls == 2
+
+
 # -- properties -----------------------------------------------------------------------------------------------------
 
 PIECES = st.sampled_from(
@@ -375,3 +388,51 @@ def test_any_local_part_survives_quoting(locals_: list[str]) -> None:
 def test_any_display_name_is_one_phrase(name: str) -> None:
     """RULES F9: whatever the name holds, the address behind it is the only one."""
     assert read(f"{addresses.phrase(name)} <a@x>") == ["a@x"]
+
+
+ITEMS = st.sampled_from(
+    [
+        "a@b.c",
+        "root",
+        "<a@b>",
+        "Al B. <a@b>",
+        '"Al, B" <a@b>',
+        '"Al\\"" <a@b>',
+        "a..b@c",
+        "a@-b",
+        "J\u00f6rg\xa0<a@b>",
+        "a:b;",
+    ]
+)
+ITEM_LISTS = st.lists(ITEMS, max_size=6).flatmap(
+    lambda items: st.sampled_from([", ", ",", " ,\r\n\t", ",,"]).map(lambda by: by.join(items))
+)
+
+
+def outcome(text: str, null: bool) -> list[Mailbox] | str:
+    try:
+        return addresses.parse_list(text, null=null)
+    except AddressError as error:
+        return str(error)
+
+
+@given(st.one_of(TEXTS, ITEM_LISTS, st.tuples(ITEM_LISTS, TEXTS).map("".join)), st.booleans())
+@settings(deadline=None, max_examples=1000)
+def test_a_plain_address_is_read_as_any_other(text: str, null: bool) -> None:
+    """RULES A3, B1: the short way for plain addresses leads to the same mailboxes, and to the same words."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(addresses, "_PLAIN_ITEM", re.compile(r"(?!)"))
+        expected = outcome(text, null)
+    assert outcome(text, null) == expected
+
+
+def test_beyond_ascii_all_but_controls_and_surrogates_may_stand_in_an_address() -> None:
+    """RFC 6531, 3.3; RFC 6532, 3.2."""
+    for code in range(0x80, 0x110000):
+        char = chr(code)
+        allowed = code > 0x9F and not 0xD800 <= code <= 0xDFFF
+        assert (addresses._DOT_ATOM.fullmatch(char) is not None) == (code > 0x9F)
+        assert (addresses._NOT_UTF8.search(char) is not None) == (0xD800 <= code <= 0xDFFF)
+        assert (addresses._DOMAIN.fullmatch(char) is not None) == (code > 0xA0)
+        if code % 257 == 0 or code < 0x110:
+            assert (outcome(f"{char}@x", False) == [Mailbox(char, "x", "", 0, 3, 0, 3)]) == allowed

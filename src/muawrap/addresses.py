@@ -14,12 +14,14 @@ WORD_LIMIT = 998  # words in one display name or local part
 SHOWN = 60  # characters of a bad word that an error quotes
 
 # RFC 5322, 3.2.3: atext; everything beyond ASCII by RFC 6532. Dots ride along, so that a dot-atom is one token.
-_ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-\u00a0-\ud7ff\ue000-\U0010ffff"
-_DOT_ATOM = re.compile(rf"[{_ATEXT}]+(?:\.[{_ATEXT}]+)*")
+# Sets name what is not in them, and leave surrogates to _NOT_UTF8: large ones take milliseconds to compile.
+_ATEXT = r"""[^\x00-\x20"(),.:;<>@\[\\\]\x7f-\x9f]"""
+_DOT_ATOM = re.compile(rf"{_ATEXT}+(?:\.{_ATEXT}+)*")
+_ATOM = r'[^ \t\r\n()<>\[\]:;@\\,"\x00-\x1f\x7f]+'
 _TOKEN = re.compile(
-    r"""
+    rf"""
       (?P<space>[ \t\r\n]+)
-    | (?P<atom>[^ \t\r\n()<>\[\]:;@\\,"\x00-\x1f\x7f]+)
+    | (?P<atom>{_ATOM})
     | (?P<special>[<>:;@,])
     """,
     re.VERBOSE,
@@ -32,11 +34,30 @@ _ENCLOSED = {
     "[": ("literal", re.compile(r"\\.|\]", re.DOTALL), 'a "[" is not closed'),
 }
 _UNREADABLE = {")": 'a ")" without "("', "]": 'a "]" without "["', "\\": "a backslash outside quotes"}
-_WORD = r"A-Za-z0-9_\u00a1-\ud7ff\ue000-\U0010ffff"  # RFC 5321, 4.1.2: Let-dig; "_" is met, U-labels by RFC 6531
-_LABEL = rf"[{_WORD}](?:[{_WORD}-]*[{_WORD}])?"
+_WORD = r"[^\x00-/:-@\[-^`{-\xa0]"  # RFC 5321, 4.1.2: Let-dig; "_" is met, U-labels by RFC 6531
+_LABEL = rf"{_WORD}(?:[^\x00-,./:-@\[-^`{{-\xa0]*{_WORD})?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _LITERAL = re.compile(r"\[[A-Za-z0-9.:-]+\]")  # RFC 5321, 4.1.3, but only what an IP address or a tag is made of
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_NOT_UTF8 = re.compile(r"[\ud800-\udfff]")
+
+_ASCII = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_ASCII_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
+PLAIN = rf"(?P<local>{_ASCII}(?:\.{_ASCII})*)(?:@(?P<domain>{_ASCII_LABEL}(?:\.{_ASCII_LABEL})*))?"
+"""An address as most are: nothing quoted, nothing beyond ASCII. Up to PLAIN_LIMIT characters it means what it says."""
+PLAIN_LIMIT = 255
+_PLAIN_ITEM = re.compile(
+    rf"""
+    [ \t\r\n]*
+    (?P<whole>
+        (?: (?: (?P<display> "[^"\\]*" | {_ATOM} (?: [ \t\r\n]+ {_ATOM} ){{0,9}} ) [ \t\r\n]* )? (?P<angle> < ) )?
+        {PLAIN}
+        (?(angle) > )
+    )
+    [ \t\r\n]* (?: , | \Z )
+    """,
+    re.VERBOSE,
+)
 
 
 class AddressError(ValueError):
@@ -97,7 +118,8 @@ def parse_list(text: str, *, null: bool = False) -> list[Mailbox]:
     With `null` a "<>" is the mailbox with neither local part nor domain (RFC 5321, 4.5.5).
     Raises AddressError: nothing is guessed and nothing is left out.
     """
-    return _Parser(text, null).run()
+    found, at = _plain_items(text)
+    return _Parser(text, null, found, at).run() if at < len(text) else found
 
 
 def parse_one(text: str, *, null: bool = False) -> Mailbox:
@@ -115,15 +137,31 @@ def is_ascii(address: str) -> bool:
 
 def phrase(text: str) -> str:
     """A display name as it may stand before "<": as it is where atoms do, else as a quoted-string (RFC 5322, 3.2.4)."""
-    text = " ".join(_CONTROL.sub(" ", text).split())
+    text = " ".join(_NOT_UTF8.sub(" ", _CONTROL.sub(" ", text)).split())
     if all(_DOT_ATOM.fullmatch(word) and "." not in word for word in text.split(" ")):
         return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _tokens(text: str) -> Iterator[_Token]:
-    """Words and specials, without white space and comments. Raises AddressError."""
+def _plain_items(text: str) -> tuple[list[Mailbox], int]:
+    """The mailboxes a list begins with that need no parser, and where the others begin. Raises AddressError."""
+    found: list[Mailbox] = []
     at = 0
+    while at < len(text) and (item := _PLAIN_ITEM.match(text, at)):
+        start, end = item.start("local"), item.end("local" if item["domain"] is None else "domain")
+        if end - start > PLAIN_LIMIT:
+            break
+        found.append(
+            Mailbox(item["local"], item["domain"] or "", item["display"] or "", start, end, *item.span("whole"))
+        )
+        if len(found) > LIST_LIMIT:
+            raise AddressError(f"more than {LIST_LIMIT} addresses")
+        at = item.end()
+    return found, at
+
+
+def _tokens(text: str, at: int) -> Iterator[_Token]:
+    """Words and specials from there on, without white space and comments. Raises AddressError."""
     while at < len(text):
         start = at
         if text[at] in _ENCLOSED:
@@ -154,13 +192,13 @@ def _enclosed(text: str, at: int) -> tuple[str, int]:
 class _Parser:
     """Reads tokens left to right; one token of look-ahead is all the grammar needs."""
 
-    def __init__(self, text: str, null: bool) -> None:
+    def __init__(self, text: str, null: bool, found: list[Mailbox], at: int) -> None:
         self.text = text
         self.null = null
-        self.tokens = _tokens(text)
+        self.found = found  # what has been read up to `at`
+        self.tokens = _tokens(text, at)
         self.token = next(self.tokens, None)
-        self.end = 0  # of the token before that one
-        self.found: list[Mailbox] = []
+        self.end = at  # of the token before that one
 
     def peek(self) -> str:
         """The next special, "" at the end, "word" before a word."""
@@ -265,7 +303,7 @@ class _Parser:
             domain += self.take().text
         if not domain:
             raise AddressError('no domain after "@"')
-        if not _DOMAIN.fullmatch(domain) or len(domain.encode()) > DOMAIN_LIMIT:
+        if not _DOMAIN.fullmatch(domain) or _NOT_UTF8.search(domain) or len(domain.encode()) > DOMAIN_LIMIT:
             raise AddressError(f"{excerpt(domain)} is no domain")
         return domain
 
@@ -296,7 +334,7 @@ def _local_part(words: list[_Token]) -> str:
         else:
             joined += word.text
         previous = word.text
-    if _CONTROL.search(joined):
+    if _CONTROL.search(joined) or _NOT_UTF8.search(joined):
         raise AddressError("a control character, or what is not UTF-8, in an address")
     if _DOT_ATOM.fullmatch(joined):
         return joined

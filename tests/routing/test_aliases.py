@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from muawrap.failure import Failure
 from muawrap.routing import aliases
-from muawrap.routing.aliases import Aliases
+from muawrap.routing.aliases import Aliases, AliasFile
+from tests.support.counting import Counted
 
 ENTRIES: list[tuple[str, dict[str, tuple[int, str]]]] = [
     ("", {}),
@@ -116,3 +119,81 @@ def test_an_alias_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert Aliases((write(tmp_path / "1", "root: bobb"),), False)("root") is not None
     with pytest.raises(Failure, match="is larger than 10 octets"):
         Aliases((write(tmp_path / "2", "root: bobby"),), False)("root")
+
+
+# -- how a name is looked up -----------------------------------------------------------------------------------------
+
+
+def searched(text: str) -> AliasFile:
+    """A file in which an ASCII name is searched for, however short it is and however often it is asked."""
+    file = AliasFile("/etc/aliases", text)
+    file.scans = -1_000_000
+    return file
+
+
+PIECES = st.sampled_from(
+    [*'ab:"\\#, \t\r\n\x0c\xa0', "A", "\n", "\nab:", '\n"a b":', "\u212a", "k", "\u0130", "i\u0307"]
+)
+NAMES = ["", "a", "b", "ab", "a b", "a ", " a", "a:", "#a", "a\\", "\\a", 'a"', '"a', "k", "i", "i\u0307", "\xa0a"]
+
+
+@given(st.lists(PIECES, max_size=30).map("".join))
+@example("\na\xa0: b")
+@example("\n\u0130: b")
+def test_search_index_and_listing_find_the_same_entries(text: str) -> None:
+    """D1: which way a name is looked up is a matter of speed only."""
+    listed = aliases.parse("/etc/aliases", text).entries
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(aliases, "SHORT", -1)
+        found = {name: searched(text).entry(name) for name in [*listed, *NAMES]}
+    indexed = AliasFile("/etc/aliases", text)
+    for name, entry in found.items():
+        number, members = listed.get(name, (0, ""))
+        assert entry == indexed.entry(name)
+        assert (entry and (entry.text, entry.where)) == (
+            (members, f"/etc/aliases line {number}") if number else None
+        ), name
+
+
+def test_every_character_that_is_ascii_in_lower_case_is_found_by_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """D1: without case is as str.lower() has it; the Kelvin sign is a k."""
+    monkeypatch.setattr(aliases, "SHORT", -1)
+    for char in map(chr, range(0x110000)):
+        if char.lower() != char and char.lower().isascii():
+            assert searched(f"x: y\nx{char}: z\n").entry(f"x{char}".lower()) is not None, char
+
+
+LARGE = "".join(f"name{number}: user{number}@x.example\n" for number in range(100_000)) + "root: bob,\n carol\n"
+
+
+def test_a_large_file_is_searched_for_the_names_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """D6: of 100 000 lines those are read that may be the entry."""
+    divided = Counted(aliases._divided)
+    monkeypatch.setattr(aliases, "_divided", divided)
+    file = AliasFile("/etc/aliases", LARGE)
+    entry = file.entry("root")
+    assert entry is not None
+    assert (entry.text, entry.where) == (" bob,\n carol", "/etc/aliases line 100001")
+    assert file.entry("nobody") is None
+    assert divided.calls == 4  # the first line each time, which needs no search, and that of root twice
+    assert file.scans == 2
+
+
+def test_many_names_cost_one_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    """D6: 10 000 names in 100 000 lines are not 10 000 searches."""
+    divided = Counted(aliases._divided)
+    monkeypatch.setattr(aliases, "_divided", divided)
+    file = AliasFile("/etc/aliases", LARGE)
+    for number in range(0, 100_000, 10):
+        entry = file.entry(f"name{number}")
+        assert entry is not None
+        assert (entry.text, entry.where) == (f" user{number}@x.example", f"/etc/aliases line {number + 1}")
+    assert file.scans == aliases.SCANS
+    assert divided.calls < 100_000 + 10_000 + 3 * aliases.SCANS
+
+
+def test_a_search_takes_linear_time_whatever_the_name() -> None:
+    """D6: backslashes may stand for themselves or for what follows."""
+    file = AliasFile("/etc/aliases", "x: y\n" * 10_000 + '"' + "\\" * 999 + "\n" + "\\" * 999 + "\n")
+    assert file.entry("\\" * 400) is None
+    assert file.scans == 1

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from muawrap import addresses
+from muawrap.routing import members as module
 from muawrap.routing.members import Member, MemberError, members
+from tests.support.counting import Counted
 
 READ: list[tuple[str, list[tuple[str, str]]]] = [
     ("", []),
@@ -94,3 +99,32 @@ def test_openings_that_nothing_closes_take_linear_time(text: str) -> None:
     """D6: time is linear."""
     with pytest.raises(MemberError):
         members(text)
+
+
+def read(text: str) -> list[Member] | str:
+    try:
+        return members(text)
+    except MemberError as error:
+        return str(error)
+
+
+PIECES = st.sampled_from([*'a.@,\n\r\t "#|/\\:<', "\r\n", "bob", "c@x.example", ", ", "-", ":fail:", "\xa0", "\u00e9"])
+
+
+@given(st.lists(PIECES, max_size=15).map("".join))
+@example("a@" + "x" * 256)
+def test_a_plain_member_is_read_as_any_other(text: str) -> None:
+    """D3: the short way for plain addresses leads to the same members, and to the same words."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_PLAIN", re.compile(r"(?!)"))
+        expected = read(text)
+    assert read(text) == expected
+
+
+def test_plain_members_need_no_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """D6: of 10 000 members the one with a display name is parsed."""
+    parser = Counted(addresses.parse_one)
+    monkeypatch.setattr(addresses, "parse_one", parser)
+    text = ",\n ".join(f"u{number}@x.example, n{number}" for number in range(5_000))
+    assert len(members(text + ", Bob <bob@x.example>")) == 10_001
+    assert parser.calls == 1

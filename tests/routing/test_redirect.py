@@ -7,9 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 import pytest
 
 from muawrap.failure import REFUSED, TRY_AGAIN, Failure
+from muawrap.mail import Recipient
 from muawrap.routing import aliases, redirect
-from muawrap.routing.members import Entry
+from muawrap.routing.members import Entry, members
 from muawrap.routing.redirect import Expansion, World
+from tests.support.counting import Counted
 
 ALICE, BOB = 1001, 1002
 
@@ -446,3 +448,22 @@ def test_a_list_is_read_again_for_another_owner() -> None:
     where = world("all: :include:/list", {"alice": ":include:/list"})._replace(include=include)
     assert expand("alice", where) == ["x@y.example"]
     assert fails("alice all", where).what == f"all -> :include:/list: /list belongs to uid {ALICE}"
+
+
+@pytest.mark.parametrize("form", ["u{}@x.example", "u{}"])
+def test_cost_grows_with_distinct_addresses_and_files(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """D6: 100 lists of 1 000 members each are 100 000 edges, and 1 000 addresses."""
+    given = [form.format(number) for number in range(1_000)]
+    lists = {f"/{number}": "\n".join(given) for number in range(100)}
+    where = world("all: " + ", ".join(f":include:{path}, :include:{path}" for path in lists), include=lists)
+    aliased, forwarded, included = Counted(where.aliases), Counted(where.forward), Counted(where.include)
+    split, noted = Counted(members), Counted(Recipient)
+    monkeypatch.setattr(redirect, "members", split)
+    monkeypatch.setattr(redirect, "Recipient", noted)
+    expansion = redirect.expand(["all"], where._replace(aliases=aliased, forward=forwarded, include=included))
+    local = 0 if "@" in form else 1_000
+    assert len(expansion.recipients) == 1_000
+    assert (aliased.calls, forwarded.calls) == (1 + local, local)
+    assert included.calls == 100  # each file once
+    assert split.calls == 101  # and the alias itself
+    assert noted.calls == 1_000

@@ -13,7 +13,7 @@ from muawrap.config import Config, hosts_for, load
 from muawrap.failure import Failure
 from muawrap.mail import Body, Invocation, Message, Recipient, SmartHost
 from muawrap.routing import transaction
-from muawrap.routing.aliases import Aliases, AliasFile
+from muawrap.routing.aliases import Aliases, Listing, parse
 from muawrap.routing.members import MemberError, members
 from muawrap.submission.deliver import ready
 from muawrap.submission.opening import Opening
@@ -33,14 +33,14 @@ def run(given: str | None, verbose: bool) -> int:
     """Check everything and print it; 0 where a message could be sent by every smart host."""
     try:
         config = load(given, os.environ)
-        aliases = Aliases(config.aliases, config.aliases_may_be_missing).files
+        files = Aliases(config.aliases, config.aliases_may_be_missing).files
     except Failure as failure:
         click.echo(_told(failure), err=True)
         return 1
     click.echo(f"configuration  {config.source}")
     sender, sends = _sender(config)
     click.echo(f"sends as       {report.printable(sender)}")
-    for file in aliases:
+    for file in (parse(each.path, each.text) for each in files):
         click.echo(f"aliases        {file.path}: {len(file.entries)} names")
         for complaint in complaints(file):
             click.echo(f"               {report.printable(complaint)}")
@@ -83,7 +83,7 @@ def all_hosts(config: Config) -> list[tuple[SmartHost, str]]:
     return [(host, who[0] if who[0] == "everybody" else "; ".join(who)) for host, who in found.items()]
 
 
-def complaints(file: AliasFile) -> list[str]:
+def complaints(file: Listing) -> list[str]:
     """What in an alias file would fail those who use it (RULES D4)."""
     found = [f"line {number}: no entry" for number in file.wrong]
     for name, (number, text) in file.entries.items():

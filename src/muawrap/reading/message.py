@@ -20,17 +20,14 @@ IDLE = 0.05  # seconds a writer may pause once the message has ended before we s
 # RFC 5322, 2.2: printable ASCII but the colon; blanks before the colon are obs-optional (4.5).
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
 # "From user@host Sat Nov 21 10:00:00 2026": a mailbox file's separator, not somebody's first sentence. As Exim's
-# uucp_from_pattern, and with a ">" that mailbox programs put before it.
-_MBOX = re.compile(
-    rb"""
+# uucp_from_pattern, and with a ">" that mailbox programs put before it. Seldom asked for, so compiled when it is.
+_MBOX = rb"""
     >?From [ \t]+ \S+ [ \t]+                # the sender, one word
     (?: [A-Za-z]{3} ,? [ \t]+ )?            # day of the week
     (?: [A-Za-z]{3} [ \t]+ \d{1,2}          # Nov 21
       | \d{1,2} [ \t]+ [A-Za-z]{3} [ \t]+ \d{2}(?:\d{2})? )  # 21 Nov 2026
     [ \t]+ \d{1,2} : \d
-    """,
-    re.VERBOSE,
-)
+"""
 
 Headers = tuple[Header, ...]
 
@@ -205,7 +202,7 @@ def _header_block(lines: _Lines) -> Headers:
                 raise Failure(f"the header block is longer than {HEADER_LIMIT} octets")
             if len(headers) > FIELD_LIMIT:
                 raise Failure(f"more than {FIELD_LIMIT} header fields")
-        elif bare.strip(b"\n") and not (first and _MBOX.match(bare)):
+        elif bare.strip(b"\n") and not (first and re.match(_MBOX, bare, re.VERBOSE)):
             lines.unread(line)
             break
         # else: a line of NUL only, which ends no header, for a Bcc: may stand below it; or a mailbox separator

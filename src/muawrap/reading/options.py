@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import deque
 from typing import NamedTuple
 
 from muawrap.failure import Failure
@@ -130,10 +131,8 @@ def parse(argv: list[str]) -> Invocation:
     if words[:1] == ["--help"]:
         return Invocation(mode="help")
     if name in NAMES:
-        reading.words = [NAMES[name]]
-        reading.run()
-    reading.words = words
-    reading.run()
+        reading.run([NAMES[name]])
+    reading.run(words)
     return reading.result()
 
 
@@ -147,17 +146,17 @@ class _Reading:
     """Walks the words; each option's effect is the method of that name."""
 
     def __init__(self) -> None:
-        self.words: list[str] = []
+        self.words: deque[str] = deque()
         self.operands: list[str] = []
         self.fields: dict[str, object] = {}
 
-    def run(self) -> None:
-        self.words = self.words[:]
+    def run(self, words: list[str]) -> None:
+        self.words = deque(words)
         while self.words:
-            word = self.words.pop(0)
+            word = self.words.popleft()
             if word == "--":
                 self.operands += self.words
-                self.words = []
+                self.words.clear()
             elif word == "-":
                 raise Failure('the argument "-" is neither an option nor an address')
             elif word.startswith("-"):
@@ -181,7 +180,7 @@ class _Reading:
                 if option.kind == REQUIRED and not value:
                     if not self.words:
                         raise Failure(f"option -{letter} needs a value", advice=_SEE)
-                    value = self.words.pop(0)
+                    value = self.words.popleft()
             self.apply(option.letter, option.effect, value, option.help)
 
     def apply(self, shown: str, effect: str, value: str, why: str) -> None:
@@ -284,7 +283,7 @@ class _Reading:
         letter, setting = value[:1], value[1:]
         if letter == "M":
             if setting in EXIM_MACROS and self.words:
-                self.words.pop(0)
+                self.words.popleft()
         elif letter in NEEDS_ATTACHED and not setting:
             raise Failure(f"option -o{letter} needs its value attached, as in -o{letter}VALUE")
         elif letter in SHORT_OPTIONS:

@@ -36,6 +36,9 @@ class MemberError(ValueError):
     """Why a right-hand side cannot be read, and the member that is to blame."""
 
 
+_BETWEEN = re.compile(r"[, \t\r\n]*")
+# Most members are an address and nothing more; "|", "/" and "#" may begin one, but mean something else here.
+_PLAIN = re.compile(rf"(?![|/#])({addresses.PLAIN})[ \t\r]*(?=[,\n]|\Z)")
 _SPECIAL = re.compile(r":(include|fail|defer|blackhole):[ \t]*", re.IGNORECASE)
 _COMMENT = re.compile(r"#[^\n]*")
 # The text of :fail: and :defer: may hold commas, and goes on in continuation lines.
@@ -62,22 +65,27 @@ def members(text: str) -> list[Member]:
     """
     found = []
     at = 0
-    while at < len(text):
-        if text[at] in ", \t\r\n":
-            at += 1
+    while (at := _end(_BETWEEN.match(text, at))) < len(text):
+        plain = _PLAIN.match(text, at)
+        if plain and len(plain[1]) <= addresses.PLAIN_LIMIT:
+            found.append(Member("address", plain[1]))
+            at = plain.end()
         elif comment := _COMMENT.match(text, at):
             at = comment.end()
         elif (special := _SPECIAL.match(text, at)) and special[1].lower() in ("fail", "defer"):
             said = _SAID.match(text, special.end())
-            assert said is not None  # it matches the empty text, too
-            found.append(Member(special[1].lower(), " ".join(said.group().split())))
-            at = said.end()
+            at = _end(said)
+            found.append(Member(special[1].lower(), " ".join(text[special.end() : at].split())))
         else:
             item = _ITEM.match(text, at)
-            assert item is not None
-            found.append(_member(item.group().strip()))
-            at = item.end()
+            begin, at = at, _end(item)
+            found.append(_member(text[begin:at].strip()))
     return found
+
+
+def _end(match: re.Match[str] | None) -> int:
+    assert match is not None  # of an expression that matches the empty text, too
+    return match.end()
 
 
 def _member(item: str) -> Member:

@@ -185,7 +185,9 @@ class _Expander:
 
     def finish(self, address: str, trail: _Trail) -> None:
         """Note a final recipient, once. Raises Failure where there are too many (RULES D6)."""
-        shown = trail.told() if trail.hidden else f"<{address}>"
-        self.final.setdefault(addresses.key(address), Recipient(address, trail.steps, shown))
+        key = addresses.key(address)
+        if key not in self.final:
+            shown = trail.told() if trail.hidden else f"<{address}>"
+            self.final[key] = Recipient(address, trail.steps, shown)
         if len(self.final) > RECIPIENTS:
             raise trail.failure(address, f"more than {RECIPIENTS} recipients")

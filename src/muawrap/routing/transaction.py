@@ -43,9 +43,13 @@ def build(
     choice = _Choice(invocation, config, message, who)
     routes = choice.routes(recipients)
     ways = choice.ways(routes[0])
+    compared = {id(routes[0])}
     for recipient, route in zip(recipients, routes, strict=True):
+        if id(route) in compared:
+            continue
+        compared.add(id(route))
         other = choice.ways(route)
-        if other is not ways and _compared(other) != _compared(ways):
+        if _compared(other) != _compared(ways):
             raise _disagreement(recipients[0], ways, recipient, other)
     named = (*(way.sender for way in ways), *(recipient.address for recipient in recipients))
     return Transaction(

@@ -116,6 +116,8 @@ class Connection(smtplib.SMTP):
         return f": {said[:QUOTED]!r}{'...' if len(said) > QUOTED else ''}" if said else ""
 
     def _masked(self, reply: Reply) -> Reply:
+        if not self._hidden and not self._hidden_words:
+            return reply
         return Reply(reply.code, tuple(map(self._shown, reply.lines)))
 
     def _tell(self, mark: str, line: str) -> None:
@@ -227,8 +229,10 @@ class Connection(smtplib.SMTP):
                 self._in_text = self._in_text and not self.committed  # a whole reply ends the text
                 if self.committed:
                     signals.decided()
-                self._tell("<<<", str(self._masked(found)))
-                return found if found.kind == 3 else self._masked(found)  # a challenge is read, not told
+                told = self._masked(found)
+                if self._trace is not None:
+                    self._tell("<<<", str(told))
+                return found if found.kind == 3 else told  # a challenge is read, not told
             if not self._receive(deadline):
                 raise self._lost(None)
 
