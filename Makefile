@@ -3,7 +3,7 @@ PYTHON = python3
 VENV = .venv
 IN = $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench clean
 
 demo: $(VENV)/.demo
 	@$(IN)/muawrap demo
@@ -15,6 +15,9 @@ lint: $(VENV)/.dev
 	$(IN)/ruff check .
 	$(IN)/ruff format --check .
 	$(IN)/mypy
+
+bench: $(VENV)/.dev
+	$(IN)/python -m tests.bench $(ARGS)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -46,6 +46,7 @@ class Connection(smtplib.SMTP):
         self.committed = False
         self.capabilities = replies.Capabilities({})
         self.verified = False
+        self.contexts: dict[bool, ssl.SSLContext] = {}  # by whether they verify; made before they are needed
         self.tls_name = "none"  # or "TLSv1.3", "TLSv1.3 unverified", for the log
         self._in_text = False  # between DATA and the verdict, where no command may stand
         self._hidden: list[re.Pattern[str]] = []
@@ -274,10 +275,13 @@ class Connection(smtplib.SMTP):
             raise self._lost(error) from error
 
     def _readable(self) -> bool:
-        try:
-            return bool(self._wait(select.POLLIN, time.monotonic() + 0.0005))
-        except TimeoutError:
-            return False
+        """Whether something is there to be read; asked before every command, so it never waits."""
+        assert self.sock is not None
+        if isinstance(self.sock, ssl.SSLSocket) and self.sock.pending():
+            return True
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        return bool(poll.poll(0))
 
     def getreply(self) -> tuple[int, bytes]:
         """As smtplib has it, by way of reply()."""
@@ -366,7 +370,7 @@ class Connection(smtplib.SMTP):
         """TLS on the connection as it stands, before the deadline of `timeouts.connect`. Raises Failure."""
         self.stage = Stage.TLS
         assert self.sock is not None
-        context = tls.context(self.smart_host, verified)
+        context = self.contexts.get(verified) or tls.context(self.smart_host, verified)
         deadline = self.deadline(self.smart_host.timeouts.connect)
         try:
             # A connection that is gone already makes wrap_socket() skip the handshake in silence, or lose the socket.

@@ -106,12 +106,12 @@ def ready(opening: Opening, hostname: str, trace: Trace | None) -> Connection:
     host = opening.host
     at_once = host.scheme == "submissions"
     broken = Failure("no attempt was made")
-    if host.tls.ca_file and host.tls.policy != "none":
-        _trusted(opening)
+    contexts = _contexts(opening)
     for secure in _attempts(host):
         if secure is False and not isinstance(broken.__cause__, ssl.SSLCertVerificationError):
             continue  # it was not the certificate that stood in the way
         connection = Connection(host, hostname, trace, opening.end)
+        connection.contexts = contexts
         try:
             connection.connect(dial=opening.take())
             if at_once:
@@ -132,14 +132,17 @@ def ready(opening: Opening, hostname: str, trace: Trace | None) -> Connection:
     raise broken
 
 
-def _trusted(opening: Opening) -> None:
-    """Whether the CA file holds what it should. Raises Failure, before the server has heard a word."""
+def _contexts(opening: Opening) -> dict[bool, ssl.SSLContext]:
+    """What TLS is going to need, made while the connection is under way. Raises Failure for a CA file that is none."""
+    host = opening.host
+    if host.tls.policy != "required" and not (host.tls.ca_file and host.tls.policy == "if-offered"):
+        return {}
     try:
-        tls.context(opening.host, verified=True)
+        return {True: tls.context(host, verified=True)}
     except Failure as failure:
         opening.close()
-        what, host, advice = failure.what, str(opening.host), failure.advice
-        raise Failure(what, lead=failure.lead, stage=Stage.TLS, host=host, advice=advice) from failure
+        what, advice = failure.what, failure.advice
+        raise Failure(what, lead=failure.lead, stage=Stage.TLS, host=str(host), advice=advice) from failure
 
 
 def _starttls(connection: Connection, verified: bool) -> None:
