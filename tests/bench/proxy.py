@@ -52,10 +52,13 @@ class Flights:
             self._new = False
 
     def server_speaks(self) -> None:
+        """Before the send, for the client may answer before that returns."""
         self._new = True
-
-    def client_heard(self) -> None:
         self.unwaited = 0
+
+    def client_was_gone(self) -> None:
+        """After the send: nobody heard it."""
+        self.unwaited = 1
 
 
 class Connection:
@@ -85,6 +88,8 @@ class Connection:
             self._tell_server()
             for thread in (reader, *others):
                 thread.join()
+        if self._client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):  # a reset that came after the look
+            self.flights.client_was_gone()
         self._client.close()
         tell(flights=self.flights.count, unwaited=self.flights.unwaited)
 
@@ -118,10 +123,10 @@ def deliver(parcels: queue.SimpleQueue[Parcel], to: socket.socket, flights: Flig
                 to.shutdown(socket.SHUT_WR)
                 return
             if flights is not None:
-                flights.server_speaks()  # before the send: the client may answer before it returns
+                flights.server_speaks()
             to.sendall(parcel.octets)
-            if flights is not None and is_open(to):
-                flights.client_heard()
+            if flights is not None and not is_open(to):
+                flights.client_was_gone()
 
 
 def is_open(sock: socket.socket) -> bool:
