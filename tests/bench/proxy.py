@@ -44,6 +44,7 @@ class Flights:
         self.count = 0
         self.unwaited = 0  # 1 where the client did not stay for what came after its last group
         self._new = True
+        self._gone = False
 
     def client_spoke(self) -> None:
         if self._new:
@@ -54,10 +55,11 @@ class Flights:
     def server_speaks(self) -> None:
         """Before the send, for the client may answer before that returns."""
         self._new = True
-        self.unwaited = 0
+        self.unwaited = int(self._gone)
 
     def client_was_gone(self) -> None:
-        """After the send: nobody heard it."""
+        """After the send: nobody heard it, nor will anybody hear what follows."""
+        self._gone = True
         self.unwaited = 1
 
 
