@@ -225,15 +225,8 @@ class Exim:
     def stop(self) -> None:
         """From now on connections are refused. `start` takes the same ports again."""
         daemon, self._daemon = self._daemon, None
-        if daemon is None:
-            return
-        if daemon.poll() is None:
-            daemon.terminate()
-        try:
-            daemon.wait(PATIENCE)
-        finally:
-            end_group(daemon.pid)
-            daemon.wait()
+        if daemon is not None:
+            end(daemon)
 
     def _answers(self) -> bool:
         """Whether it greets; given a moment to get there."""
@@ -281,6 +274,17 @@ def held_port() -> socket.socket:
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     held.bind(("127.0.0.1", 0))
     return held
+
+
+def end(daemon: subprocess.Popen[bytes]) -> None:
+    """A daemon and all it has started; it is asked first."""
+    if daemon.poll() is None:
+        daemon.terminate()
+    try:
+        daemon.wait(PATIENCE)
+    finally:
+        end_group(daemon.pid)
+        daemon.wait()
 
 
 def end_group(group: int) -> None:

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from email.message import EmailMessage
 from pathlib import Path
 
-from tests.support.exim import end_group, held_port
+from tests.support.exim import end, held_port
 from tests.support.need import missing
 from tests.support.unpacked import Unavailable, unpacked
 
@@ -210,15 +210,8 @@ class Postfix:
     def stop(self) -> None:
         """From now on connections are refused. `start` takes the same port again."""
         daemon, self._daemon = self._daemon, None
-        if daemon is None:
-            return
-        if daemon.poll() is None:
-            daemon.terminate()
-        try:
-            daemon.wait(PATIENCE)
-        finally:
-            end_group(daemon.pid)
-            daemon.wait()
+        if daemon is not None:
+            end(daemon)
 
     def _answers(self) -> bool:
         """Whether it greets; given a moment to get there."""
