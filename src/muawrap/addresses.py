@@ -1,6 +1,6 @@
 """RFC 5322 address lists and RFC 5321 mailboxes: read strictly, without the network."""
 
-from __future__ import annotations
+# Annotations are values here: a NamedTuple compiles those that are texts, one by one, while every delivery waits.
 
 import re
 from collections.abc import Iterator
@@ -14,32 +14,26 @@ WORD_LIMIT = 998  # words in one display name or local part
 SHOWN = 60  # characters of a bad word that an error quotes
 
 # RFC 5322, 3.2.3: atext; everything beyond ASCII by RFC 6532. Dots ride along, so that a dot-atom is one token.
-# Sets name what is not in them, and leave surrogates to _NOT_UTF8: large ones take milliseconds to compile.
+# Sets name what is not in them, and leave surrogates to _NOT_UTF8: large ones take milliseconds to compile. What only
+# the full grammar needs is compiled when it is met, by way of the cache that re keeps.
 _ATEXT = r"""[^\x00-\x20"(),.:;<>@\[\\\]\x7f-\x9f]"""
-_DOT_ATOM = re.compile(rf"{_ATEXT}+(?:\.{_ATEXT}+)*")
+_DOT_ATOM = rf"{_ATEXT}+(?:\.{_ATEXT}+)*"
 _ATOM = r'[^ \t\r\n()<>\[\]:;@\\,"\x00-\x1f\x7f]+'
-_TOKEN = re.compile(
-    rf"""
-      (?P<space>[ \t\r\n]+)
-    | (?P<atom>{_ATOM})
-    | (?P<special>[<>:;@,])
-    """,
-    re.VERBOSE,
-)
+_TOKEN = rf"(?P<space>[ \t\r\n]+)|(?P<atom>{_ATOM})|(?P<special>[<>:;@,])"
 _BLANKS = " \t\r\n"  # str.strip() alone takes blanks beyond ASCII, too, and those are atext
 # What encloses text: its kind, the end of it and what else counts inside, and the error when there is no end.
 _ENCLOSED = {
-    "(": ("comment", re.compile(r"\\.|[()]", re.DOTALL), "a comment is not closed"),
-    '"': ("quoted", re.compile(r'\\.|"', re.DOTALL), "a quote is not closed"),
-    "[": ("literal", re.compile(r"\\.|\]", re.DOTALL), 'a "[" is not closed'),
+    "(": ("comment", r"\\.|[()]", "a comment is not closed"),
+    '"': ("quoted", r'\\.|"', "a quote is not closed"),
+    "[": ("literal", r"\\.|\]", 'a "[" is not closed'),
 }
 _UNREADABLE = {")": 'a ")" without "("', "]": 'a "]" without "["', "\\": "a backslash outside quotes"}
 _WORD = r"[^\x00-/:-@\[-^`{-\xa0]"  # RFC 5321, 4.1.2: Let-dig; "_" is met, U-labels by RFC 6531
 _LABEL = rf"{_WORD}(?:[^\x00-,./:-@\[-^`{{-\xa0]*{_WORD})?"
-_DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-_LITERAL = re.compile(r"\[[A-Za-z0-9.:-]+\]")  # RFC 5321, 4.1.3, but only what an IP address or a tag is made of
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_NOT_UTF8 = re.compile(r"[\ud800-\udfff]")
+_DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
+_LITERAL = r"\[[A-Za-z0-9.:-]+\]"  # RFC 5321, 4.1.3, but only what an IP address or a tag is made of
+_CONTROL = r"[\x00-\x1f\x7f-\x9f]"
+_NOT_UTF8 = r"[\ud800-\udfff]"
 
 _ASCII = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _ASCII_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
@@ -137,8 +131,8 @@ def is_ascii(address: str) -> bool:
 
 def phrase(text: str) -> str:
     """A display name as it may stand before "<": as it is where atoms do, else as a quoted-string (RFC 5322, 3.2.4)."""
-    text = " ".join(_NOT_UTF8.sub(" ", _CONTROL.sub(" ", text)).split())
-    if all(_DOT_ATOM.fullmatch(word) and "." not in word for word in text.split(" ")):
+    text = " ".join(re.sub(_NOT_UTF8, " ", re.sub(_CONTROL, " ", text)).split())
+    if all(re.fullmatch(_DOT_ATOM, word) and "." not in word for word in text.split(" ")):
         return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
@@ -162,12 +156,13 @@ def _plain_items(text: str) -> tuple[list[Mailbox], int]:
 
 def _tokens(text: str, at: int) -> Iterator[_Token]:
     """Words and specials from there on, without white space and comments. Raises AddressError."""
+    token = re.compile(_TOKEN)
     while at < len(text):
         start = at
         if text[at] in _ENCLOSED:
             kind, at = _enclosed(text, at)
         else:
-            match = _TOKEN.match(text, at)
+            match = token.match(text, at)
             if match is None:
                 raise AddressError(_UNREADABLE.get(text[at], f"a stray {text[at]!r}"))
             kind, at = match.lastgroup or "", match.end()
@@ -179,7 +174,7 @@ def _enclosed(text: str, at: int) -> tuple[str, int]:
     """The kind and the end of the comment, quoted-string or domain-literal that starts at `at`. Raises AddressError."""
     kind, inside, unclosed = _ENCLOSED[text[at]]
     depth = 1
-    for match in inside.finditer(text, at + 1):
+    for match in re.compile(inside, re.DOTALL).finditer(text, at + 1):
         if match.group() == "(":
             depth += 1  # only comments nest (RFC 5322, 3.2.2)
         elif len(match.group()) == 1:
@@ -293,7 +288,7 @@ class _Parser:
         """dot-atom or domain-literal (RFC 5321, 4.1.2 and 4.1.3); obs-domain's blanks around dots go."""
         if self.token is not None and self.token.kind == "literal":
             literal = re.sub(rf"[{_BLANKS}]", "", self.take().text)
-            if not _LITERAL.fullmatch(literal) or len(literal) > DOMAIN_LIMIT:
+            if not re.fullmatch(_LITERAL, literal) or len(literal) > DOMAIN_LIMIT:
                 raise AddressError(f"{excerpt(literal)} is no domain literal")
             return literal
         domain = ""
@@ -303,7 +298,7 @@ class _Parser:
             domain += self.take().text
         if not domain:
             raise AddressError('no domain after "@"')
-        if not _DOMAIN.fullmatch(domain) or _NOT_UTF8.search(domain) or len(domain.encode()) > DOMAIN_LIMIT:
+        if not re.fullmatch(_DOMAIN, domain) or re.search(_NOT_UTF8, domain) or len(domain.encode()) > DOMAIN_LIMIT:
             raise AddressError(f"{excerpt(domain)} is no domain")
         return domain
 
@@ -334,9 +329,9 @@ def _local_part(words: list[_Token]) -> str:
         else:
             joined += word.text
         previous = word.text
-    if _CONTROL.search(joined) or _NOT_UTF8.search(joined):
+    if re.search(_CONTROL, joined) or re.search(_NOT_UTF8, joined):
         raise AddressError("a control character, or what is not UTF-8, in an address")
-    if _DOT_ATOM.fullmatch(joined):
+    if re.fullmatch(_DOT_ATOM, joined):
         return joined
     if not quoted:
         raise AddressError(f"{excerpt(joined)} is no local part")

@@ -1,6 +1,6 @@
 """The configuration of one call as frozen values; every error names file, line and key."""
 
-from __future__ import annotations
+# Annotations are values here: a NamedTuple compiles those that are texts, one by one, while every delivery waits.
 
 import os
 import pwd
@@ -17,6 +17,43 @@ from muawrap.schema import Bad
 SYSTEM_FILE = "/etc/muawrap/muawrap.toml"
 FILE_LIMIT = 1024 * 1024  # a configuration is written by hand
 LOGIN_UID = 1000  # the first uid of people; below it, but for root, are system accounts
+
+
+class HostEntry(NamedTuple):
+    """One item of a smart_hosts list as written; auth None: the list's, Auth(): none."""
+
+    host: SmartHost
+    auth: Auth | None
+    tls: Mapping[str, Any]
+    timeouts: Mapping[str, float]
+
+
+class Profile(NamedTuple):
+    """The keys that a route, an account and the top of the file share; None: not set there."""
+
+    hosts: tuple[HostEntry, ...] | None = None
+    auth: Auth | None = None
+    tls: Mapping[str, Any] | None = None
+    sender: str | None = None  # `from`
+    allowed_from: tuple[str, ...] | None = None
+
+
+class Route(NamedTuple):
+    """A [[route]]: what holds for the final recipients that match."""
+
+    recipients: tuple[str, ...]
+    profile: Profile
+    unroutable: str
+    add_headers: tuple[str, ...]
+    remove_headers: tuple[str, ...]
+
+
+class Account(NamedTuple):
+    """An [[account]]: what holds for the callers that match."""
+
+    match: tuple[str, ...]
+    users: tuple[str, ...]
+    profile: Profile
 
 
 class Config(NamedTuple):
@@ -39,48 +76,12 @@ class Config(NamedTuple):
     admin: str = ""
     local_domains: tuple[str, ...] = ()
     log: tuple[str, ...] = ("syslog",)
+    keep_failed: str = ""
     dial_delay: float = 0
     tempfail: str = "final"
     dot_ends_message: bool = True
     extract_addresses_remove_arguments: bool = False
     max_received: int = 100
-
-
-class Profile(NamedTuple):
-    """The keys that a route, an account and the top of the file share; None: not set there."""
-
-    hosts: tuple[HostEntry, ...] | None = None
-    auth: Auth | None = None
-    tls: Mapping[str, Any] | None = None
-    sender: str | None = None  # `from`
-    allowed_from: tuple[str, ...] | None = None
-
-
-class HostEntry(NamedTuple):
-    """One item of a smart_hosts list as written; auth None: the list's, Auth(): none."""
-
-    host: SmartHost
-    auth: Auth | None
-    tls: Mapping[str, Any]
-    timeouts: Mapping[str, float]
-
-
-class Route(NamedTuple):
-    """A [[route]]: what holds for the final recipients that match."""
-
-    recipients: tuple[str, ...]
-    profile: Profile
-    unroutable: str
-    add_headers: tuple[str, ...]
-    remove_headers: tuple[str, ...]
-
-
-class Account(NamedTuple):
-    """An [[account]]: what holds for the callers that match."""
-
-    match: tuple[str, ...]
-    users: tuple[str, ...]
-    profile: Profile
 
 
 # -- finding it -----------------------------------------------------------------------------------------------------
@@ -376,12 +377,12 @@ def _complete(entry: HostEntry, first: HostEntry, auth: Auth, tls: Mapping[str, 
     return host._replace(auth=auth, tls=policy, timeouts=timeouts._replace(**entry.timeouts))
 
 
-_REGISTRY = re.compile(r"(?:ac|co|com|edu|gov|mil|ne|net|or|org)\.[a-z]{2}")  # co.uk, com.au
+_REGISTRY = r"(?:ac|co|com|edu|gov|mil|ne|net|or|org)\.[a-z]{2}"  # co.uk, com.au
 
 
 def _parent(host: str) -> str:
     """The domain one label up, where one owner can have it; else the host itself, be it a name or an address."""
     host = host.lower()
     parent = host.partition(".")[2]
-    owned = "." in parent and not _REGISTRY.fullmatch(parent)
+    owned = "." in parent and not re.fullmatch(_REGISTRY, parent)
     return parent if owned and not re.fullmatch(r"[0-9.]+|.*:.*", host) else host

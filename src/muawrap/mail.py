@@ -1,7 +1,8 @@
 """The values that travel from station to station: asked, read, handed over, come back."""
 
-from __future__ import annotations
+# Annotations are values here: a NamedTuple compiles those that are texts, one by one, while every delivery waits.
 
+import errno
 import os
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -62,20 +63,23 @@ class Body:
         self.eight_bit = not memory.isascii()
 
     @classmethod
-    def spooled(cls, file: int, size: int, lines: int, eight_bit: bool) -> Body:
+    def spooled(cls, file: int, size: int, lines: int, eight_bit: bool) -> "Body":
         """A body in the open file `file`, from its beginning; the counts were taken while it was written."""
         body = cls(file=file)
         body.size, body.lines, body.eight_bit = size, lines, eight_bit
         return body
 
     def blocks(self) -> Iterator[bytes]:
-        """The octets in blocks of at most BLOCK, from the beginning, as often as asked."""
+        """The octets in blocks of at most BLOCK, from the beginning, as often as asked. Raises OSError."""
         if self._file is None:
             for offset in range(0, self.size, BLOCK):
                 yield self._memory[offset : offset + BLOCK]
             return
         offset = 0
-        while block := os.pread(self._file, BLOCK, offset):
+        while offset < self.size:
+            block = os.pread(self._file, min(BLOCK, self.size - offset), offset)
+            if not block:  # what has been written is there, or something is broken
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
             offset += len(block)
             yield block
 

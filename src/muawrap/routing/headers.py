@@ -1,6 +1,6 @@
 """The header block as the caller wrote it, turned into the one that leaves under a given envelope sender."""
 
-from __future__ import annotations
+# Annotations are values here: a NamedTuple compiles those that are texts, one by one, while every delivery waits.
 
 import re
 import time

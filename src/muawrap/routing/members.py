@@ -38,13 +38,12 @@ class MemberError(ValueError):
 
 _BETWEEN = re.compile(r"[, \t\r\n]*")
 # Most members are an address and nothing more; "|", "/" and "#" may begin one, but mean something else here.
-_PLAIN = re.compile(rf"(?![|/#])({addresses.PLAIN})[ \t\r]*(?=[,\n]|\Z)")
+_PLAIN = rf"(?![|/#])({addresses.PLAIN})[ \t\r]*(?=[,\n]|\Z)"
 _SPECIAL = re.compile(r":(include|fail|defer|blackhole):[ \t]*", re.IGNORECASE)
 _COMMENT = re.compile(r"#[^\n]*")
 # The text of :fail: and :defer: may hold commas, and goes on in continuation lines.
 _SAID = re.compile(r"(?:[^\n]|\n[ \t])*")
-_ITEM = re.compile(
-    r"""
+_ITEM = r"""(?xs)
     (?: "(?:[^"\\]|\\.)*"        # a quoted string
       | \\[^\n]                  # a backslash and what it protects
       | <[^<>\n]*>               # an address in brackets
@@ -53,9 +52,7 @@ _ITEM = re.compile(
       | [^,\n"\\<(\#]            # anything else but a separator
       | ["\\<(]                  # an opening that nothing closes; the address parser will say so
     )*
-    """,
-    re.VERBOSE | re.DOTALL,
-)
+"""
 
 
 def members(text: str) -> list[Member]:
@@ -63,10 +60,11 @@ def members(text: str) -> list[Member]:
 
     Raises MemberError for a member that is nothing of what Member lists.
     """
+    plain_member, any_member = re.compile(_PLAIN), re.compile(_ITEM)  # most deliveries come by without
     found = []
     at = 0
     while (at := _end(_BETWEEN.match(text, at))) < len(text):
-        plain = _PLAIN.match(text, at)
+        plain = plain_member.match(text, at)
         if plain and len(plain[1]) <= addresses.PLAIN_LIMIT:
             found.append(Member("address", plain[1]))
             at = plain.end()
@@ -77,7 +75,7 @@ def members(text: str) -> list[Member]:
             at = _end(said)
             found.append(Member(special[1].lower(), " ".join(text[special.end() : at].split())))
         else:
-            item = _ITEM.match(text, at)
+            item = any_member.match(text, at)
             begin, at = at, _end(item)
             found.append(_member(text[begin:at].strip()))
     return found

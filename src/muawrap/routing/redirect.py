@@ -1,6 +1,6 @@
 """The expander: recipients in, final remote recipients out, each with the trail that led to it."""
 
-from __future__ import annotations
+# Annotations are values here: a NamedTuple compiles those that are texts, one by one, while every delivery waits.
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -42,7 +42,7 @@ class _Trail(NamedTuple):
     hidden: str = ""  # the user whose .forward led on, where the caller may not read it
     by_admin: bool = False  # RULES D1: admin is expanded once
 
-    def to(self, step: str, ancestor: str) -> _Trail:
+    def to(self, step: str, ancestor: str) -> "_Trail":
         """One step further. Raises Failure where that is one too many (RULES D6)."""
         if len(self.ancestors) == DEPTH:
             raise self.failure(step, f"redirected more than {DEPTH} times")

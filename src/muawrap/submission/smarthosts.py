@@ -33,7 +33,9 @@ def addresses(host: SmartHost) -> list[Address]:
     if is_literal(host):
         flags |= socket.AI_NUMERICHOST
     try:
-        found = socket.getaddrinfo(host.host, host.port, type=socket.SOCK_STREAM, flags=flags)
+        # As octets, what is ASCII needs no codec for internationalized names, which takes a while to load.
+        name = host.host.encode("ascii") if host.host.isascii() else host.host
+        found = socket.getaddrinfo(name, host.port, type=socket.SOCK_STREAM, flags=flags)
     except socket.gaierror as error:
         unknown = error.errno in _UNKNOWN
         raise Failure(

@@ -1,0 +1,32 @@
+"""How many round trips a delivery waits for, counted between the program and a smart host, TLS included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.bench.lab import Case, Lab
+from tests.bench.peers import Peer, muawrap
+
+PROGRAM = Path(__file__).parents[2] / "bin" / "sendmail"
+RTT = 0.05  # so long that a busy machine does not take the next flight for a part of this one
+TIMEOUT = 60
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with Lab() as lab:
+        yield lab
+
+
+@pytest.mark.parametrize(
+    ("mode", "recipients", "flights"),
+    [("plain", 1, 2), ("starttls", 1, 6), ("tls", 1, 5), ("plain", 2, 3), ("starttls", 2, 7), ("tls", 2, 6)],
+)
+def test_a_delivery_waits_for_no_more_flights_than_this(lab: Lab, mode: str, recipients: int, flights: int) -> None:
+    """B5, B6, PERFORMANCE P1: handshakes, AUTH and the message; QUIT leaves and is not waited for."""
+    sample = lab.run(Peer("muawrap", str(PROGRAM), {}, muawrap), Case(mode, recipients, rtt=RTT), TIMEOUT)
+    assert sample.trouble == ""
+    assert (sample.waited, sample.flights) == (flights, flights + 1)
