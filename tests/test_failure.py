@@ -77,6 +77,7 @@ def test_a_local_failure_is_its_own_sentence() -> None:
     assert (str(failure), failure.lead) == ("no recipient", REFUSED)
 
 
+@pytest.mark.row("S7")
 def test_all_reasons_are_told_in_order() -> None:
     """C7: one line with each host's own reason."""
     reasons = (

@@ -17,6 +17,7 @@ from muawrap.config import Config, hosts_for
 from muawrap.failure import Failure, Stage
 from muawrap.mail import Reply
 from muawrap.reading import options
+from muawrap.submission import advice, explain
 from tests.support import server
 from tests.support.need import need
 from tests.support.program import REPOSITORY, Program
@@ -203,7 +204,7 @@ def test_the_example_of_failing_hosts_is_what_the_program_says(program: Program)
         program.configure(
             program.smart_hosts(f"smtp://127.0.0.1:{one}", f"smtp://127.0.0.1:{two}") + 'from = "a@b.example"'
         )
-        said = program.run("you@example.net").sentence
+        said = program.run("you@example.net", stdin=b"Message-ID: <1@example.org>\n\n").sentence
     assert said.replace(f":{one}:", ":1:").replace(f":{two}:", ":2:") in _diagnostics()
 
 
@@ -217,10 +218,46 @@ def test_the_examples_of_a_verdict_are_what_the_program_says() -> None:
         reply=Reply(550, ("5.1.1 No such user here",)),
     )
     lost = Failure("lost the connection", lead=failure.UNCERTAIN, stage=Stage.VERDICT, host=host)
-    assert f"sendmail: {refused.lead}: {refused.sentence()}" in _diagnostics()
+    assert refused.reply
+    advised = advice.for_reply(Stage.RCPT, refused.reply)
+    said = f"sendmail: {refused.lead}: {refused.sentence()} [Message-ID "
+    assert any(example.startswith(said) and example.endswith(f">] ({advised})") for example in _diagnostics())
     assert any(
         example.startswith(f"sendmail: {lost.lead}: {lost.sentence()} [Message-ID ") for example in _diagnostics()
     )
+
+
+def _explained(title: str) -> list[tuple[str, str, str]]:
+    """The items of a subsection of DIAGNOSTICS: what is said, what it means, and the advice."""
+    found = []
+    for item in items("sendmail.8", title):
+        lines = [plain(line) for line in item.body.partition(".El")[0].splitlines()]
+        advised = [line[len('.Dq "') : -len('" .')] for line in lines if line.startswith(".Dq")]
+        meaning = " ".join(line for line in lines if not line.startswith(".Dq"))
+        found.append((plain(item.head)[len('Li "') : -1], meaning, " ".join(advised)))
+    return found
+
+
+def test_every_reply_we_have_advice_for_stands_in_the_manual_and_no_other() -> None:
+    """advice.ROWS, in their order; of several examples the last one has the words."""
+    expected = [
+        (example, *((row.cause, row.advice) if example is row.examples[-1] else ("", "")))
+        for row in advice.ROWS
+        for example in row.examples
+    ]
+    assert _explained("Replies") == expected
+
+
+def test_every_trouble_with_tls_stands_in_the_manual_and_no_other() -> None:
+    """explain.FLAWS and explain.SIGNS, in their order, then the server that waits for TLS."""
+    expected = [(flaw.cause, flaw.advice) for flaw in explain.FLAWS] + [
+        (sign.cause, sign.advice) for sign in explain.SIGNS
+    ]
+    found = [(meaning, advised) for _, meaning, advised in _explained("TLS") if meaning]
+    assert found[:-1] == expected
+    signs = [said for said, meaning, _ in _explained("TLS") if meaning][-1 - len(explain.SIGNS) : -1]
+    for said, sign in zip(signs, explain.SIGNS, strict=True):
+        assert said == (sign.what or f"TLS failed: ... {sign.words[0]}")
 
 
 # -- muawrap.toml.5 --------------------------------------------------------------------------------------------------

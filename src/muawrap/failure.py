@@ -46,6 +46,7 @@ class Failure(Exception):
     reply     the host's own reply, whole
     advice    what to do about it
     reasons   the failures this one sums up, in order
+    degraded  why the hosts before this one did not take the message, for the log
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Failure(Exception):
         self.reply = reply
         self.advice = advice
         self.reasons = reasons
+        self.degraded: tuple[str, ...] = ()
 
     def sentence(self, named: int = NAMED) -> str:
         """The failure without lead and advice; of several reasons at most `named` are told."""

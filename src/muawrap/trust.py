@@ -67,9 +67,37 @@ def unreadable(path: str, error: Exception) -> Failure:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     advice = ""
     if isinstance(error, PermissionError):
-        advice = "look at the modes of the file and of the folders above it, then at AppArmor or SELinux"
+        advice = _denied(path)
     passing = isinstance(error, OSError) and error.errno in _PASSING
     return Failure(f"cannot read {path}: {reason}", lead=TRY_AGAIN if passing else REFUSED, advice=advice)
+
+
+def _denied(path: str) -> str:
+    """What stands between us and a file: a folder above it, its own modes, or neither of them.
+
+    Who we are is worth telling: cron, php-fpm and systemd run as users that nobody thinks of.
+    """
+    who = _name(os.geteuid())
+    path = os.path.abspath(path)
+    folder = "/"
+    for part in path.split("/")[1:]:
+        if not os.access(folder, os.X_OK) and not _modes_allow(folder, stat.S_IXUSR):
+            return f"{who} may not enter {folder}"
+        folder = os.path.join(folder, part)
+    if os.access(path, os.R_OK) or _modes_allow(path, stat.S_IRUSR):
+        return f"its modes let {who} read it, so AppArmor or SELinux may be in the way: look at dmesg"
+    return f"{who} may not read it: look at its owner and modes"
+
+
+def _modes_allow(path: str, bit: int) -> bool:
+    """Whether the permission bits let us; `bit` is that of the owner. access(2) would ask SELinux, too."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return False
+    if status.st_uid != os.geteuid():
+        bit >>= 3 if status.st_gid in (os.getegid(), *os.getgroups()) else 6
+    return bool(status.st_mode & bit)
 
 
 _PASSING = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ESTALE)

@@ -8,9 +8,6 @@ import ssl
 from muawrap.failure import Failure
 from muawrap.mail import SmartHost
 
-_NOT_TLS = ("wrong version number", "record layer failure", "packet length too long")
-"""How OpenSSL, by version and by the first octets, says that it read something else, such as "220 ready"."""
-
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
@@ -46,20 +43,3 @@ def name_to_verify(host: SmartHost) -> str:
     wrap_socket() would encode it itself, but would lose the socket where that fails.
     """
     return (host.tls.server_name or host.host).encode("idna").decode("ascii")
-
-
-def explain(error: ssl.SSLError | ValueError, at_once: bool) -> tuple[str, str]:
-    """What went wrong in a handshake, and the advice that goes with it."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return (
-            f"the certificate is not good: {error.verify_message}",
-            "tls.ca_file names a private CA, tls.server_name another name to check",
-        )
-    if isinstance(error, ssl.SSLEOFError):
-        return "the server closed the connection", ""
-    reason = (getattr(error, "reason", None) or str(error)).replace("_", " ").lower()
-    if any(sign in reason for sign in _NOT_TLS):
-        if at_once:
-            return "the server does not speak TLS at once", "submission:// is for servers that want STARTTLS (port 587)"
-        return "what the server sent is not TLS", ""
-    return f"TLS failed: {reason}", ""
