@@ -10,6 +10,7 @@ import pytest
 from muawrap.failure import Failure
 from muawrap.mail import Auth, Body, Recipient, SmartHost, Timeouts, Tls, Transaction, Way
 from muawrap.submission.deliver import deliver
+from tests.support.canary import CANARY, assert_silent
 
 PATIENT = Timeouts(connect=5, greeting=5, command=5, data=5, final=5)
 HEADER = b"From: me@client.example\nTo: you@example.net\nSubject: hello\n"
@@ -32,7 +33,7 @@ def smart_host(
     return SmartHost(f"{scheme}://{address}:{port}", scheme, address, port, tls=tls, **fields)
 
 
-def login(password: str = "s3cret", **fields: Any) -> Auth:
+def login(password: str = CANARY, **fields: Any) -> Auth:
     """AUTH as alice, with the password in the configuration."""
     from muawrap.mail import Secret
 
@@ -59,4 +60,5 @@ def failure_of(transaction: Transaction, trace: Callable[[str, str], None] | Non
     """The Failure that ends this transaction."""
     with pytest.raises(Failure) as caught:
         deliver(transaction, trace)
+    assert_silent(f"{caught.value} {caught.value.advice}".encode("utf-8", "surrogateescape"))
     return caught.value

@@ -55,6 +55,7 @@ def test_one_mechanism_is_used(offered: tuple[str, ...], listed: tuple[str, ...]
         assert command.startswith(used)
 
 
+@pytest.mark.row("T4")
 @pytest.mark.parametrize(
     ("offered", "listed", "words"),
     [
@@ -74,6 +75,7 @@ def test_a_mechanism_that_is_not_wanted_is_not_used(
         assert auth_commands(server) == []
 
 
+@pytest.mark.row("T4", "T6")
 @pytest.mark.parametrize(
     ("reply", "lead"),
     [
@@ -104,6 +106,7 @@ def test_only_235_is_success_and_nothing_else_is_tried(stage: str, reply: str, l
         assert len(deliver(offer(clear(server), clear(other))).degraded) == 1
 
 
+@pytest.mark.row("T6")
 def test_challenges_for_ever_end() -> None:
     """C1: no mechanism asks more than ten times."""
     with Server({"AUTH": "334 ", "AUTH reply": "334 bW9yZQ=="}, users=USERS) as server:
@@ -115,6 +118,7 @@ def test_challenges_for_ever_end() -> None:
         assert len(answers) <= sasl.CHALLENGES
 
 
+@pytest.mark.row("T6")
 @pytest.mark.parametrize("challenge", [b"334 Username:\r\n", b"334 \xff\r\n", b"334 VXNlcm5hbWU\r\n"])
 def test_a_challenge_that_is_no_base64_is_cancelled(challenge: bytes) -> None:
     """C1: with "*" (RFC 4954, 4), before a secret is told."""
@@ -143,6 +147,7 @@ def test_a_long_password_waits_to_be_asked() -> None:
         assert auth_commands(server) == [b"AUTH PLAIN"]
 
 
+@pytest.mark.row("T4")
 @pytest.mark.parametrize("policy", ["if-offered", "none"])
 def test_no_auth_goes_in_the_clear(policy: str) -> None:
     """C1: unless allow_plaintext says so."""
@@ -154,6 +159,7 @@ def test_no_auth_goes_in_the_clear(policy: str) -> None:
         assert auth_commands(server) == []
 
 
+@pytest.mark.row("T3", "T4")
 @pytest.mark.parametrize("scheme", ["smtp", "submission", "submissions"])
 def test_no_auth_goes_over_tls_that_is_not_verified(scheme: str, authority: Authority, tmp_path: Path) -> None:
     """C1: whoever stands between has a certificate too; the sentence tells what is wrong with it."""
@@ -183,6 +189,7 @@ def test_auth_goes_over_verified_tls(scheme: str, authority: Authority, tmp_path
 # -- what is told
 
 
+@pytest.mark.row("T7")
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5"])
 def test_no_trace_tells_a_secret(mechanism: str) -> None:
     """C7: nor its base64, whatever the mechanism."""
@@ -198,6 +205,7 @@ def test_no_trace_tells_a_secret(mechanism: str) -> None:
             assert form not in whole
 
 
+@pytest.mark.row("T7")
 @pytest.mark.parametrize("stage", ["AUTH", "AUTH malformed", "MAIL", "dot", "dot refused"])
 def test_a_secret_that_a_server_repeats_is_masked(stage: str) -> None:
     """C7: in the trace, the sentence and the receipt."""

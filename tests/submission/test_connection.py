@@ -39,6 +39,7 @@ STAGES = [
 ]
 
 
+@pytest.mark.row("S2", "S3")
 @pytest.mark.parametrize("how", ["silent", "dripping octets", "dripping lines"])
 @pytest.mark.parametrize(("stage", "timeout", "named"), STAGES)
 def test_every_stage_has_one_deadline(stage: str, timeout: str, named: Stage, how: str) -> None:
@@ -57,6 +58,7 @@ def test_every_stage_has_one_deadline(stage: str, timeout: str, named: Stage, ho
     assert failure.lead == (UNCERTAIN if named is Stage.VERDICT else TRY_AGAIN)
 
 
+@pytest.mark.row("S3")
 def test_connecting_has_one_deadline_for_all_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     """C1: three addresses that do not answer take no longer than one."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
@@ -79,6 +81,7 @@ def test_connecting_has_one_deadline_for_all_addresses(monkeypatch: pytest.Monke
     assert failure.what.startswith("no answer within ")
 
 
+@pytest.mark.row("S2")
 def test_a_server_that_does_not_read_is_not_waited_for() -> None:
     """C3: the text has its deadline too, and its end never left."""
     with Server({"text": Silence(reading=False)}, extensions=ANY_SIZE) as server:
@@ -87,6 +90,7 @@ def test_a_server_that_does_not_read_is_not_waited_for() -> None:
     assert (failure.lead, failure.stage, failure.what) == (TRY_AGAIN, Stage.TEXT, "timed out")
 
 
+@pytest.mark.row("S10")
 @pytest.mark.parametrize("action", [Silence(reading=False), Drop(), Reset()])
 def test_a_refusal_within_the_text_is_heard_although_the_server_leaves(action: Any) -> None:
     """C2: its last words are a verdict on the message."""
@@ -98,6 +102,7 @@ def test_a_refusal_within_the_text_is_heard_although_the_server_leaves(action: A
     assert (failure.stage, failure.reply.code) == (Stage.TEXT, 552)
 
 
+@pytest.mark.row("S4", "S7")
 @pytest.mark.parametrize("action", [Drop(), Reset(), Then(b"552 half a", Drop()), Then("250 fine", Reset()), Then("x")])
 def test_a_loss_within_the_text_moves_on(action: Any) -> None:
     """C3: the end of the message had not been handed over."""
@@ -121,6 +126,7 @@ def test_a_whole_message_goes_through_a_slow_reader() -> None:
 # -- timeouts.total
 
 
+@pytest.mark.row("S2")
 def test_the_total_covers_everything_until_the_dot() -> None:
     """C1: each stage in time, all together not."""
     drips = {stage: Wait(0.3) for stage in ("greeting", "EHLO", "MAIL", "RCPT", "DATA")}
@@ -161,6 +167,7 @@ def test_a_total_that_is_over_keeps_the_dot_back(monkeypatch: pytest.MonkeyPatch
 # -- early words
 
 
+@pytest.mark.row("S10")
 @pytest.mark.parametrize(
     ("stage", "reply", "before"),
     [
@@ -184,6 +191,7 @@ def test_an_answer_before_the_question_is_a_broken_host(stage: str, reply: bytes
         assert not any(message.complete for message in server.messages)
 
 
+@pytest.mark.row("S10")
 @pytest.mark.parametrize(
     ("stage", "reply", "code"),
     [
@@ -202,6 +210,7 @@ def test_a_refusal_before_the_question_is_a_refusal(stage: str, reply: bytes, co
         assert other.finished() == []
 
 
+@pytest.mark.row("S1")
 def test_a_flood_before_the_dot_ends() -> None:
     """C3: what is read without being asked for is bounded."""
     with Server({"text": Then(*[b"x" * 65536] * 200, Silence())}, extensions=ANY_SIZE) as server:
@@ -238,6 +247,7 @@ def test_all_addresses_that_fail_are_named(monkeypatch: pytest.MonkeyPatch, clos
     assert failure_of(offer(smart_host(closed_port))).what == "connection refused"
 
 
+@pytest.mark.row("S7")
 def test_trouble_after_connecting_is_the_hosts_not_the_addresss(monkeypatch: pytest.MonkeyPatch) -> None:
     """C1: no second address of a host that has answered."""
     with Server({"greeting": "554 go away"}) as first, Server() as second:
@@ -322,6 +332,7 @@ def test_smtplib_sees_our_replies() -> None:
         assert server.finished()[0].ending == "quit"
 
 
+@pytest.mark.row("S6")
 @pytest.mark.parametrize("action", [Drop(), Reset(), Silence(reading=False), Then("554 no", Drop())])
 def test_leaving_never_waits_and_never_fails(action: Any) -> None:
     """A5: QUIT is a courtesy."""

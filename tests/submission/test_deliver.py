@@ -42,6 +42,7 @@ def two(script: dict[str, Any], **fields: Any) -> tuple[Server, Server]:
     return Server(script, users=users, mechanisms=("PLAIN",), **fields), Server(users=users)
 
 
+@pytest.mark.row("S7")
 @pytest.mark.parametrize("reply", ["421 bye", "450 later", "550 no", "554-no\n554 never"])
 @pytest.mark.parametrize("stage", BEFORE_MAIL)
 def test_before_mail_a_refusal_is_the_hosts_own(stage: str, reply: str) -> None:
@@ -56,6 +57,7 @@ def test_before_mail_a_refusal_is_the_hosts_own(stage: str, reply: str) -> None:
         assert f"127.0.0.1:{first.port}" in reason
 
 
+@pytest.mark.row("S4", "S7", "S9")
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
 @pytest.mark.parametrize("stage", BEFORE_MAIL + AFTER_MAIL)
 def test_before_the_dot_a_loss_moves_on(stage: str, loss: Any) -> None:
@@ -71,6 +73,7 @@ def test_before_the_dot_a_loss_moves_on(stage: str, loss: Any) -> None:
         assert len(second.accepted) == 1
 
 
+@pytest.mark.row("S7")
 @pytest.mark.parametrize("tempfail", ["final", "next-host"])
 @pytest.mark.parametrize("reply", ["421 bye", "451 later", "550 no", "554-no\n554 never"])
 @pytest.mark.parametrize("stage", AFTER_MAIL)
@@ -90,6 +93,16 @@ def test_after_mail_a_refusal_is_a_verdict(stage: str, reply: str, tempfail: str
         assert first.finished()[0].commands[-1] == b"QUIT"
 
 
+def test_a_refusal_by_the_second_host_comes_with_the_first_ones_reason() -> None:
+    """A5, C7: the sentence is the verdict's; the log tells both."""
+    with Server({"greeting": "554 go away"}) as first, Server({"dot": "550 5.7.1 no"}) as second:
+        failure = failure_of(offer(smart_host(first), smart_host(second)))
+    assert failure.sentence() == f"127.0.0.1:{second.port} refused the message: 550 5.7.1 no"
+    [reason] = failure.degraded
+    assert "554 go away" in reason
+
+
+@pytest.mark.row("S5", "S7")
 @pytest.mark.parametrize("tempfail", ["final", "next-host"])
 @pytest.mark.parametrize(
     ("verdict", "lead"),
@@ -118,6 +131,7 @@ def test_any_complete_2yz_to_the_dot_is_sent(verdict: str) -> None:
         assert deliver(offer(smart_host(server))).reply == verdict.replace("\n299", "").replace("-", " ")
 
 
+@pytest.mark.row("S6")
 def test_trouble_after_the_verdict_changes_nothing() -> None:
     """A5: neither a reset nor a failure to close."""
     with Server({"dot": Then("250 taken", Reset())}) as server:
@@ -180,6 +194,7 @@ def test_one_mail_all_recipients_one_text() -> None:
         assert message.sender == b"me@client.example"
 
 
+@pytest.mark.row("S8")
 def test_all_refused_recipients_are_named_and_nothing_is_sent() -> None:
     """B2, A7: one refused, all fail; a refusal for good outweighs one for now."""
     script = {"RCPT 2": "450 busy", "RCPT 4": "550 unknown"}
@@ -216,6 +231,7 @@ def test_a_421_to_a_recipient_ends_the_naming() -> None:
 # -- what a host offers
 
 
+@pytest.mark.row("S11")
 def test_parameters_are_given_where_they_are_offered() -> None:
     """F6: SIZE, BODY, SMTPUTF8, RET, ENVID and NOTIFY; each only to a host that knows it."""
     everything = ("SIZE", "8BITMIME", "SMTPUTF8", "DSN")
@@ -233,6 +249,7 @@ def test_parameters_are_given_where_they_are_offered() -> None:
         assert (message.mail_parameters, message.rcpt_parameters) == (b"", [b""])
 
 
+@pytest.mark.row("S11")
 def test_a_message_that_is_too_large_goes_to_the_next_host() -> None:
     """C1: before MAIL; the exact size still fits."""
     with Server(extensions=("SIZE 1000",)) as small, Server(extensions=("SIZE 2000",)) as large:
@@ -257,6 +274,7 @@ def test_addresses_beyond_ascii_need_smtputf8() -> None:
 # -- several hosts
 
 
+@pytest.mark.row("S7")
 def test_all_hosts_are_tried_in_order_and_each_reason_is_told(closed_port: int) -> None:
     """C4, C7: no limit on their number; one that may pass makes it "try again"."""
     servers = [Server({"greeting": f"554 host {number} says no"}) for number in range(9)]
@@ -422,18 +440,20 @@ def test_a_wrong_answer_is_quoted_with_the_stage() -> None:
 
 
 def test_a_body_that_cannot_be_read_is_not_sent() -> None:
-    """A1: the dot stays here."""
+    """A1, A3: the dot stays here, and no other host is asked for what this machine has lost."""
 
     class Broken(Body):
         def blocks(self) -> Any:
             yield b"begun\n"
             raise OSError(5, "Input/output error")
 
-    with Server() as server:
-        with pytest.raises(OSError, match="Input/output error"):
-            deliver(offer(smart_host(server), body=Broken(b"begun\nand lost\n")))
+    with Server() as server, Server() as other:
+        failure = failure_of(offer(smart_host(server), smart_host(other), body=Broken(b"begun\nand lost\n")))
+        assert failure.lead == TRY_AGAIN
+        assert "cannot be read again: Input/output error" in failure.sentence()
         server.finished()
         assert not server.messages[0].complete
+        assert other.sessions == []
 
 
 def test_many_senders_at_once_share_nothing() -> None:

@@ -48,6 +48,7 @@ def dialled(monkeypatch: pytest.MonkeyPatch, addresses: list[Address], connect: 
     return Dial(smart_host(25, timeouts=Timeouts(connect=connect)))
 
 
+@pytest.mark.row("S3")
 def test_a_dead_address_costs_a_quarter_of_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     """RULES C5: not the thirty seconds of the connection."""
     with silent() as dead, listening() as (_, alive):
@@ -97,6 +98,7 @@ def test_each_address_has_its_reason_where_they_differ(monkeypatch: pytest.Monke
     assert caught.value.what == "127.0.0.1: connection refused, 127.0.0.1: no answer within 0.3 s"
 
 
+@pytest.mark.row("S13")
 def test_a_resolver_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """RELIABILITY S13: the time for a connection covers the look-up of its name."""
     hang = threading.Event()

@@ -134,6 +134,7 @@ def test_a_refused_recipient_and_then_a_loss_is_not_sent() -> None:
         assert failure_of(offer(smart_host(server))).lead == REFUSED
 
 
+@pytest.mark.row("S8")
 def test_nobody_gets_it_where_one_of_many_is_refused_although_chunking_is_offered() -> None:
     """B2: Exim would send the text to the others."""
     with Server({"RCPT 2": "550 5.1.1 no"}, extensions=BOTH) as server:

@@ -84,6 +84,7 @@ def test_a_reply_is_the_same_whole_dripped_and_crowded(wire: bytes, reply: Reply
     assert not reader.empty
 
 
+@pytest.mark.row("S1", "S9")
 @pytest.mark.parametrize("wire", MALFORMED.values(), ids=MALFORMED.keys())
 def test_a_malformed_reply_is_refused(wire: bytes) -> None:
     """C3: what is no reply is never read as one, whole or dripped."""
@@ -93,6 +94,7 @@ def test_a_malformed_reply_is_refused(wire: bytes) -> None:
         drip(wire)
 
 
+@pytest.mark.row("S5")
 @pytest.mark.parametrize("wire", [b"", b"2", b"250", b"250 fine", b"250 fine\r", b"250-fine\r\n", b"250-a\r\n250 b"])
 def test_an_unfinished_reply_is_none_yet(wire: bytes) -> None:
     """A1: a verdict counts when it is complete, not before."""

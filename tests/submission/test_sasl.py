@@ -56,13 +56,11 @@ def test_a_password_that_is_no_utf8_goes_as_it_is(name: str) -> None:
     assert b"p\xe9" in answers or name == "CRAM-MD5"
 
 
-@pytest.mark.parametrize("name", ["PLAIN", "LOGIN", "CRAM-MD5"])
-def test_every_form_a_server_could_repeat_the_password_in_is_named(name: str) -> None:
+def test_every_form_a_server_could_repeat_the_password_in_is_named() -> None:
     """C7: so that no sentence tells it."""
-    made = sasl.mechanism(name, "alice", "s3cret")
-    assert {"s3cret", "czNjcmV0", "733363726574"} <= set(made.secrets)
-    if made.initial:
-        assert sasl.encode(made.initial) in made.secrets
+    plain = sasl.mechanism("PLAIN", "alice", "s3cret").initial
+    assert plain is not None
+    assert set(sasl.forms("alice", "s3cret")) == {"s3cret", "czNjcmV0", "733363726574", sasl.encode(plain)}
 
 
 @pytest.mark.parametrize("text", ["Username:", "VXNlcm5hbWU", "VXNl cm5h", "é", "===="])

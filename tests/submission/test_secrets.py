@@ -47,6 +47,7 @@ def test_a_password_file_holds_it_in_its_first_line(tmp_path: Path, content: byt
     assert password(file(tmp_path / "pw", content)) == "s3cret"
 
 
+@pytest.mark.row("F4")
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o640 | 0o020, 0o666])
 def test_a_password_file_that_others_can_write_is_refused(tmp_path: Path, mode: int) -> None:
     """C1: DESIGN 2, secrets in files."""
@@ -56,6 +57,7 @@ def test_a_password_file_that_others_can_write_is_refused(tmp_path: Path, mode: 
     assert "s3cret" not in str(failure)
 
 
+@pytest.mark.row("F4")
 def test_a_password_file_that_everybody_can_read_is_refused_unless_it_is_roots(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,6 +85,7 @@ def test_a_password_with_nul_is_a_failure(tmp_path: Path) -> None:
     assert "is not text" in why_not(file(tmp_path / "pw", b"a\0b\n")).what
 
 
+@pytest.mark.row("F4")
 def test_what_is_no_regular_file_holds_no_password(tmp_path: Path) -> None:
     """C1: a fifo must not hold us up."""
     os.mkfifo(tmp_path / "fifo", 0o600)
@@ -105,6 +108,7 @@ def test_the_first_place_that_exists_counts(tmp_path: Path, monkeypatch: pytest.
     assert "PW_OF_THIS_TEST" in failure.what
 
 
+@pytest.mark.row("T7")
 def test_a_literal_is_the_password_and_is_never_shown() -> None:
     """C7: not in a repr, not in a sentence."""
     assert password(Secret("literal", "s3cret")) == "s3cret"
@@ -114,6 +118,7 @@ def test_a_literal_is_the_password_and_is_never_shown() -> None:
 # -- commands
 
 
+@pytest.mark.row("T8")
 def test_a_command_prints_the_password_and_reads_nothing() -> None:
     """C1: standard input is empty and not the message; what it complains goes nowhere."""
     assert password(shell("cat; echo noise >&2; echo s3cret; echo more")) == "s3cret"
@@ -124,6 +129,7 @@ def test_a_command_is_not_given_to_a_shell(tmp_path: Path) -> None:
     assert password(Secret("command", ("/bin/echo", "$HOME;", "`id`"))) == "$HOME; `id`"
 
 
+@pytest.mark.row("T8")
 def test_a_command_without_terminal_or_our_descriptors(tmp_path: Path) -> None:
     """C1: no descriptor but the standard ones, a session of its own."""
     reading, writing = os.pipe()
@@ -135,6 +141,7 @@ def test_a_command_without_terminal_or_our_descriptors(tmp_path: Path) -> None:
         os.close(writing)
 
 
+@pytest.mark.row("T7", "T8")
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
@@ -162,6 +169,7 @@ def test_a_command_that_is_missing_is_named() -> None:
     )
 
 
+@pytest.mark.row("T8")
 @pytest.mark.parametrize(
     "how", ["it prints nothing", "it prints and stays", "it ends and leaves a child with the pipe"]
 )

@@ -19,6 +19,7 @@ def cut(text: bytes, cuts: list[int]) -> list[bytes]:
     return [text[a:b] for a, b in pairwise(places)]
 
 
+@pytest.mark.row("I5")
 @given(LINES, some.lists(some.integers(0, 100), max_size=6))
 def test_every_text_leaves_with_crlf_doubled_dots_and_one_end(text: bytes, cuts: list[int]) -> None:
     """F1: nothing that two receivers could read in two ways, wherever the blocks were cut."""

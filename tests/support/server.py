@@ -7,7 +7,7 @@
 
 A script maps stages to actions. The stages:
 
-    connect     before anything is said              text    after the 354, before the text is read
+    connect     before anything is said              text    after the 354 or BDAT LAST, before the text is read
     handshake   before the TLS handshake             BDAT    the reply to BDAT without LAST
     greeting    the 220                              dot     the verdict, after BDAT LAST too
     AUTH reply  what follows an answer to a challenge
@@ -410,8 +410,9 @@ class Listener:
             mark = self._marks.pop(peer[:2], None)
             if mark is not None:
                 sock.close()
+                last = self.closing.is_set()  # asked first: who waits for the mark may close us at once
                 mark.set()
-                if self.closing.is_set():
+                if last:
                     return
                 continue
             session = Session()
@@ -674,6 +675,8 @@ class Conversation:
             return
         intake = self.bdat = self.bdat or self.take_in(dotted=False)
         try:
+            if last:
+                self.answer("text", b"")
             self.channel.read_count(int(size), intake.add, record=self.server.keep_data)
         except Over:
             intake.finish()

@@ -7,6 +7,7 @@ import errno
 import re
 import select
 import smtplib
+import socket
 import ssl
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -22,6 +23,11 @@ COMMAND_LIMIT = 12_288  # octets of an AUTH line (RFC 4954, 4)
 TAIL = 16 * 1024  # octets of text sent together with their end: one TLS record; what is lost earlier is "not sent"
 QUOTED = 80  # characters of what is no reply; enough to see what it is
 REST_OF_A_REPLY = 1.0  # seconds for what follows a reply that has begun unasked
+SILENCE = 10.0  # seconds without a greeting before we look whether the server waits for TLS; no honest one minds
+GOODBYE = (221, 421)  # what a server may say unasked when it closes (RFC 5321, 3.8)
+UNACKNOWLEDGED, NOT_SENT = slice(24, 28), slice(144, 148)  # tcpi_unacked, tcpi_notsent_bytes of <linux/tcp.h>
+
+_AT_ONCE_SCHEME = "a server that waits for TLS at once (port 465) is submissions://"
 
 _ADDRESS = re.compile(r"[^\s<>()\[\],;:\"'@]+@[\w.-]*\w")
 _WORD = re.compile(r"[\w.+-]*\w")
@@ -55,6 +61,7 @@ class Connection(smtplib.SMTP):
         self._trace = trace
         self._end = end  # of timeouts.total, on the monotonic clock
         self._replies = replies.Reader()
+        self._asked = 0  # commands in the latest flight
 
     # -- trouble
 
@@ -84,12 +91,21 @@ class Connection(smtplib.SMTP):
 
     def refused(self, reply: Reply, recipient: str = "", advice: str = "", unasked: bool = False) -> Failure:
         """The Failure for a reply that says no, or that says what cannot be said here."""
+        advice = advice or self._known_advice(reply)
         reply = self._masked(reply)
         if reply.kind in (4, 5):
             lead = TRY_AGAIN if reply.kind == 4 else REFUSED
             what = "unasked" if unasked else ""
             return self.failure(what, lead=lead, reply=reply, recipient=recipient, advice=advice)
         return self.failure(f'sent "{reply}", which is no answer,', recipient=recipient)
+
+    def _known_advice(self, reply: Reply) -> str:
+        """What to do about a refusal; loaded where there is one, and trouble with that must not change the outcome."""
+        try:
+            from muawrap.submission import advice
+        except (ImportError, OSError):
+            return ""
+        return advice.for_reply(self.stage, reply)
 
     # -- what must not be told
 
@@ -161,10 +177,10 @@ class Connection(smtplib.SMTP):
 
     def _make_room(self, deadline: float) -> None:
         """Wait until more can be sent; take in a bounded part of what has come."""
-        wanted = select.POLLOUT
-        if self._replies.room:
+        wanted, room = select.POLLOUT, self._replies.room(self._asked)
+        if room:
             wanted |= select.POLLIN
-        if self._wait(wanted, deadline) & ~select.POLLOUT and self._replies.room:
+        if self._wait(wanted, deadline) & ~select.POLLOUT and room:
             self._take_in()
 
     def _wait(self, events: int, deadline: float) -> int:
@@ -210,11 +226,12 @@ class Connection(smtplib.SMTP):
 
     def _last_words(self) -> Failure | None:
         """The refusal of a server that went away, or stopped reading, while we were still talking."""
-        try:
-            reply = self.pending()
-        except Failure:
-            return None
-        return self.refused(reply) if reply is not None and reply.kind in (4, 5) else None
+        with contextlib.suppress(Failure):
+            for _ in range(self._asked + 1):  # of a flight, the first commands may have been accepted
+                reply = self.pending()
+                if reply is not None and reply.kind in (4, 5):
+                    return self.refused(reply)
+        return None
 
     # -- replies
 
@@ -228,7 +245,7 @@ class Connection(smtplib.SMTP):
                 raise self.failure(f"sent {error}{self._quoted(error.line)}") from error
             if found is not None:
                 self._in_text = self._in_text and not self.committed  # a whole reply ends the text
-                if self.committed:
+                if self.committed and (self.stage is Stage.VERDICT or found.kind in (4, 5)):
                     signals.decided()
                 told = self._masked(found)
                 if self._trace is not None:
@@ -309,6 +326,7 @@ class Connection(smtplib.SMTP):
                 raise self.failure("a control character inside a command", lead=REFUSED)
             self._tell(">>>", shown or line)
             octets.append(line.encode("utf-8") + b"\r\n")
+        self._asked = len(octets)
         return b"".join(octets)
 
     # -- stages
@@ -316,14 +334,34 @@ class Connection(smtplib.SMTP):
     def greeting(self) -> None:
         """Wait for the 220 (RFC 5321, 3.1). Raises Failure."""
         self.stage = Stage.GREETING
+        deadline = self.deadline(self.smart_host.timeouts.greeting)
+        self._notice_tls()
         try:
-            reply = self.reply(self.smart_host.timeouts.greeting)
+            reply = self.reply(deadline - time.monotonic())
         except Failure as failure:
             if isinstance(failure.__cause__, TimeoutError) and not isinstance(self.sock, ssl.SSLSocket):
-                failure.advice = "a server that waits for TLS at once (port 465) is submissions://"
+                failure.advice = _AT_ONCE_SCHEME
             raise
         if reply.code != 220:
             raise self.refused(reply)
+
+    def _notice_tls(self) -> None:
+        """Say so where a silent server waits for TLS at once, long before `timeouts.greeting` ends. Raises Failure.
+
+        Both would wait for the other to begin. On port 25 nobody does, and a second connection that speaks first may
+        be held against us there. A greeting that is merely slow is waited for as long as ever.
+        """
+        assert self.sock is not None
+        limits = self.smart_host.timeouts
+        if isinstance(self.sock, ssl.SSLSocket) or self.smart_host.port == 25 or limits.greeting <= SILENCE:
+            return
+        with contextlib.suppress(TimeoutError):
+            self._wait(select.POLLIN, self.deadline(SILENCE))
+            return
+        from muawrap.submission import explain
+
+        if explain.speaks_tls(self.sock, max(0.0, min(limits.connect, self._end - time.monotonic(), SILENCE))):
+            raise self.failure("the server waits for TLS at once", lead=REFUSED, advice=_AT_ONCE_SCHEME)
 
     def ehlo(self, name: str = "") -> tuple[int, bytes]:
         """EHLO, or HELO where that is refused and neither TLS nor AUTH is asked for (RULES C1). Raises Failure."""
@@ -381,13 +419,18 @@ class Connection(smtplib.SMTP):
             made.settimeout(self._left(deadline))
             made.do_handshake()
         except (ssl.SSLError, ValueError) as error:
+            from muawrap.submission import explain
+
+            what, advice = explain.handshake(error, self.sock, at_once=self.smart_host.scheme == "submissions")
             self.close()  # QUIT must not go into half a handshake
-            what, advice = tls.explain(error, at_once=self.smart_host.scheme == "submissions")
             permanent = isinstance(error, ValueError)  # a certificate that is not good, or a name that cannot be
             raise self.failure(what, lead=REFUSED if permanent else TRY_AGAIN, advice=advice) from error
         except OSError as error:
             self.close()
-            raise self._lost(error) from error
+            lost = self._lost(error)
+            if isinstance(error, TimeoutError) and self.smart_host.scheme == "submissions":
+                lost.advice = "a server that wants STARTTLS (port 587) is submission://"
+            raise lost from error
         self.verified = verified
         self.tls_name = f"{made.version()}{'' if verified else ' unverified'}"
         self.capabilities = replies.Capabilities({})
@@ -397,7 +440,6 @@ class Connection(smtplib.SMTP):
     def auth(self, mechanism: sasl.Mechanism, *_: object) -> tuple[int, bytes]:  # type: ignore[override]
         """Authenticate by one mechanism; only 235 is success (RFC 4954, 4). Raises Failure."""
         self.stage = Stage.AUTH
-        self.hide(*mechanism.secrets)
         line = f"AUTH {mechanism.name}"
         first = "" if mechanism.initial is None else " " + (sasl.encode(mechanism.initial) or "=")
         if first and len(line + first) < COMMAND_LIMIT:
@@ -414,12 +456,17 @@ class Connection(smtplib.SMTP):
                 raise self.failure("sent a challenge that is no base64") from None
             reply = self.command(sasl.encode(mechanism.answer(challenge)), shown="***")
         if reply.code != 235:
-            raise self.refused(reply, advice="look at auth.user and auth.password" if reply.kind == 5 else "")
+            raise self.refused(reply)
         return reply.code, b""
 
-    def text(self, blocks: Iterator[bytes], before: Iterable[tuple[str, str]] = ()) -> None:
+    def text(
+        self, blocks: Iterator[bytes], before: Iterable[tuple[str, str]] = (), with_envelope: bool = False
+    ) -> None:
         """Send the text, the last block of which holds its end (RULES C3); commands may go before it in one piece.
 
+        `with_envelope`: MAIL and RCPT are among them, so that replies may come before all of it has left (RULES B6).
+
+        A block in `timeouts.data` is the slowest that is borne: 1.4 KiB a second, as the times of RFC 5321 have it.
         Raises Failure.
         """
         self.stage = Stage.TEXT
@@ -428,8 +475,9 @@ class Connection(smtplib.SMTP):
         block = self._encoded(before) + next(blocks)
         for following in blocks:
             self.send(block, seconds)
+            self.hush()  # a server that refuses a large text early need not get all of it
             block = following
-        if len(block) > TAIL:
+        if len(block) > TAIL and not with_envelope:
             self.send(block[:-TAIL], seconds)
             block = block[-TAIL:]
         self.hush()
@@ -442,13 +490,39 @@ class Connection(smtplib.SMTP):
         self.send(block, seconds)
 
     def verdict(self) -> Reply:
-        """Wait for the reply to the text (RULES C3). Raises Failure."""
+        """Wait for the reply to the text (RULES C3). Raises Failure.
+
+        A server that says more than it was asked may mean something else by its 2yz, such as a text that it believes to
+        have ended early; then nobody knows. Two things show that: its kernel had not got the end of the text yet, or
+        more replies are here. Only a goodbye may follow (RULES A5), and what is no reply is of no account.
+        """
         self.stage = Stage.VERDICT
-        return self.reply(self.smart_host.timeouts.final)
+        reply = self.reply(self.smart_host.timeouts.final)
+        if reply.kind == 2 and self._unacknowledged():
+            raise self.failure(f'sent "{reply}" before it had the whole text,')
+        spare = self.spare()
+        if spare is not None and 2 in (reply.kind, spare.kind) and spare.code not in GOODBYE:
+            raise self.failure(f'sent "{reply}" and then "{spare}", which nobody asked for,')
+        return reply
+
+    def _unacknowledged(self) -> bool:
+        """Whether the server's kernel has not got all we sent, as far as ours knows (TCP_INFO in tcp(7))."""
+        assert self.sock is not None
+        try:
+            info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, NOT_SENT.stop)
+        except (OSError, AttributeError):  # a system that cannot tell
+            return False
+        return any(info[UNACKNOWLEDGED]) or any(info[NOT_SENT])
+
+    def spare(self) -> Reply | None:
+        """A reply that is here although nothing waits for one; trouble is none (RULES A5)."""
+        with contextlib.suppress(Exception):
+            return self.pending()
+        return None
 
     def leave(self) -> None:
         """QUIT, where a command may stand, without waiting for an answer; then close. This cannot fail (RULES A5)."""
-        with contextlib.suppress(OSError, KeyboardInterrupt):
+        with contextlib.suppress(Exception, KeyboardInterrupt):
             if self.sock is not None and not self._in_text:
                 self._tell(">>>", "QUIT")
                 self.sock.settimeout(0)
@@ -457,5 +531,5 @@ class Connection(smtplib.SMTP):
 
     def close(self) -> None:
         """Close, whatever state the socket is in."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(Exception):
             super().close()

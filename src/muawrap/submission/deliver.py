@@ -31,9 +31,10 @@ def deliver(transaction: Transaction, trace: Trace | None = None, opening: Openi
     for way in transaction.ways:
         try:
             receipt = _one(transaction, way, opening or Opening(way.host), trace)
-            return receipt._replace(degraded=tuple(failure.sentence() for failure in failures))
+            return receipt._replace(degraded=tuple(map(str, failures)))
         except Failure as failure:
             if is_final(failure, transaction.tempfail):
+                failure.degraded = tuple(map(str, failures))
                 raise
             failures.append(failure)
             opening = None
@@ -47,6 +48,8 @@ def deliver(transaction: Transaction, trace: Trace | None = None, opening: Openi
 def is_final(failure: Failure, tempfail: str) -> bool:
     """Whether no other host may be tried: a verdict on the message, or an end of message that is on its way."""
     if failure.lead == UNCERTAIN or failure.stage is Stage.VERDICT:
+        return True
+    if failure.stage is None:  # this machine's own trouble, which no other host mends
         return True
     if failure.stage in BEFORE_MAIL or failure.reply is None or failure.reply.kind not in (4, 5):
         return False
@@ -112,6 +115,9 @@ def ready(opening: Opening, hostname: str, trace: Trace | None) -> Connection:
             continue  # it was not the certificate that stood in the way
         connection = Connection(host, hostname, trace, opening.end)
         connection.contexts = contexts
+        if opening.password:
+            # From the first word on: another host of the list may have learned it already.
+            connection.hide(*sasl.forms(host.auth.user, opening.password))
         try:
             connection.connect(dial=opening.take())
             if at_once:
@@ -209,16 +215,15 @@ def _transaction(connection: Connection, transaction: Transaction, way: Way) -> 
         _agreed(connection, transaction, [partial(connection.command, line, shown=shown) for line, shown in envelope])
     elif offers("CHUNKING") and len(envelope) == 2 and size <= ONE_FLIGHT and way is transaction.ways[-1]:
         # With one recipient nothing can be half delivered, so all of it leaves at once (RULES B6).
-        connection.text(wire.as_chunk(text), before=[*envelope, chunk])
-        _agreed(connection, transaction, [connection.reply] * 2)
-        return _accepted(connection)
+        connection.text(wire.as_chunk(text), before=[*envelope, chunk], with_envelope=True)
+        return _all_accepted(connection, transaction)
     else:
         connection.hush()
         connection.flight(envelope)
         _agreed(connection, transaction, [connection.reply] * len(envelope))
     if offers("CHUNKING"):
         connection.text(wire.as_chunk(text), before=[chunk])
-        return _accepted(connection)
+        return _chunk_accepted(connection)
     connection.stage = Stage.DATA
     reply = connection.command("DATA")
     if reply.code != 354:
@@ -266,6 +271,34 @@ def _agreed(connection: Connection, transaction: Transaction, replies: Sequence[
             break
     if refusals:
         raise _refused_recipients(refusals)
+
+
+def _all_accepted(connection: Connection, transaction: Transaction) -> Reply:
+    """The 2yz to a text that left with its envelope: the third of three replies. Raises Failure."""
+    try:
+        _agreed(connection, transaction, [connection.reply] * 2)
+    except Failure as failure:
+        if failure.reply is not None and failure.reply.kind in (4, 5):
+            rest = [connection.spare() for _ in range(2 if failure.stage is Stage.MAIL else 1)]
+            if rest[-1] is not None and rest[-1].kind == 2:
+                connection.stage = Stage.VERDICT
+                raise connection.failure(f'sent "{failure.reply}" and then "{rest[-1]}"') from failure
+        raise
+    return _chunk_accepted(connection)
+
+
+def _chunk_accepted(connection: Connection) -> Reply:
+    """The 2yz to BDAT LAST. Raises Failure for everything else.
+
+    No 354 stands before it, so that one reply too many would make the answer to RCPT the verdict. What shows that,
+    beside what Connection.verdict() looks at: its enhanced status is about an address (RFC 3463, 3.2). A server
+    without such codes that says one 250 too many, and the true verdict later than all others, is believed: only the
+    answer to QUIT could tell, and that costs a round trip.
+    """
+    reply = _accepted(connection)
+    if reply.lines[0].startswith("2.1."):
+        raise connection.failure(f'sent "{reply}", which is about an address,')
+    return reply
 
 
 def _accepted(connection: Connection) -> Reply:

@@ -40,7 +40,10 @@ class Dial:
         if smarthosts.is_literal(host):
             self._resolve()
         else:
-            _thread.start_new_thread(self._resolve, ())
+            try:
+                _thread.start_new_thread(self._resolve, ())
+            except RuntimeError:  # no thread is to be had: then it is waited for here
+                self._resolve()
 
     def _resolve(self) -> None:
         """Look the addresses up and dial the first."""

@@ -31,6 +31,8 @@ class Opening:
             self.password = secrets.password(host.auth) if host.auth.user else ""
             stage = Stage.TLS
             if host.tls.ca_file and host.tls.policy != "none" and not os.path.isdir(host.tls.ca_file):
+                if os.path.exists(host.tls.ca_file) and not os.path.isfile(host.tls.ca_file):  # a fifo would hold us up
+                    raise Failure(_cannot_use(host, "it is not a regular file"), advice="tls.ca_file names it")
                 with open(host.tls.ca_file, "rb") as file:
                     if b"-----BEGIN " not in file.read(CA_LIMIT):
                         raise Failure(_cannot_use(host, "it holds no certificate"), advice="tls.ca_file names it")

@@ -9,8 +9,8 @@ from muawrap.mail import Reply
 
 LINE_LIMIT = 4096  # octets; RFC 5321 (4.5.3.1.5) allows 512, extensions a little more, and no honest server this much
 LINES_LIMIT = 100  # lines of one reply; the longest EHLO reply seen has about 20
-FLIGHT_LIMIT = 4 * 1024 * 1024  # octets of replies to one flight: 400 for each of 10 000 recipients
 REPLY_LIMIT = 64 * 1024  # octets of one reply, as curl has it
+ANSWER = 400  # octets of a reply to one command of a flight, taken in while the flight is sent; honest ones have 100
 
 # RFC 5321, 4.2: Reply-code = %x32-35 %x30-35 %x30-39, then "-" or SP and text. Servers use second digits up to 9.
 _LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])([^\0]*))?")
@@ -39,10 +39,9 @@ class Reader:
         """Whether nothing has come beyond the replies already taken."""
         return not self._pending and not self._lines
 
-    @property
-    def room(self) -> bool:
-        """Whether more may be taken in before the replies that are here have been read."""
-        return len(self._pending) < FLIGHT_LIMIT
+    def room(self, commands: int) -> bool:
+        """Whether more may be taken in before what is here is read, while so many commands wait for their replies."""
+        return len(self._pending) < REPLY_LIMIT + commands * ANSWER
 
     def feed(self, octets: bytes) -> None:
         """Add what came from the server."""

@@ -20,7 +20,6 @@ class Mechanism(NamedTuple):
     name: str
     initial: bytes | None
     answer: Callable[[bytes], bytes]
-    secrets: tuple[str, ...]  # the forms in which a server could repeat the password
 
 
 def choose(offered: tuple[str, ...], wanted: tuple[str, ...]) -> str:
@@ -30,12 +29,19 @@ def choose(offered: tuple[str, ...], wanted: tuple[str, ...]) -> str:
 
 def mechanism(name: str, user: str, password: str) -> Mechanism:
     """A mechanism ready to run."""
-    # What is no UTF-8, such as a password in Latin-1, goes as it is.
-    login, octets = user.encode("utf-8", "surrogateescape"), password.encode("utf-8", "surrogateescape")
-    made = {"PLAIN": _plain, "LOGIN": _login, "CRAM-MD5": _cram_md5}[name](login, octets)
-    return made._replace(
-        secrets=(*made.secrets, encode(octets), octets.hex(), octets.decode("utf-8", "backslashreplace"))
-    )
+    return {"PLAIN": _plain, "LOGIN": _login, "CRAM-MD5": _cram_md5}[name](_octets(user), _octets(password))
+
+
+def forms(user: str, password: str) -> tuple[str, ...]:
+    """The forms in which a server could repeat the password: as PLAIN has it, in base64, in hexadecimal, as it is."""
+    octets = _octets(password)
+    response = b"\0" + _octets(user) + b"\0" + octets
+    return encode(response), encode(octets), octets.hex(), octets.decode("utf-8", "backslashreplace")
+
+
+def _octets(text: str) -> bytes:
+    """What is no UTF-8, such as a password in Latin-1, goes as it is."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def encode(octets: bytes) -> str:
@@ -54,13 +60,13 @@ def decode(text: str) -> bytes:
 def _plain(user: bytes, password: bytes) -> Mechanism:
     """RFC 4616."""
     response = b"\0" + user + b"\0" + password
-    return Mechanism("PLAIN", response, lambda challenge: response, (encode(response),))
+    return Mechanism("PLAIN", response, lambda challenge: response)
 
 
 def _login(user: bytes, password: bytes) -> Mechanism:
     """draft-murchison-sasl-login: the user, then the password, whatever the prompts say."""
     answers: Iterator[bytes] = iter((user, password))
-    return Mechanism("LOGIN", None, lambda challenge: next(answers, b""), ())
+    return Mechanism("LOGIN", None, lambda challenge: next(answers, b""))
 
 
 def _cram_md5(user: bytes, password: bytes) -> Mechanism:
@@ -69,4 +75,4 @@ def _cram_md5(user: bytes, password: bytes) -> Mechanism:
     def answer(challenge: bytes) -> bytes:
         return user + b" " + hmac.new(password, challenge, "md5").hexdigest().encode("ascii")
 
-    return Mechanism("CRAM-MD5", None, answer, ())
+    return Mechanism("CRAM-MD5", None, answer)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from muawrap.failure import TRY_AGAIN, Failure
 from muawrap.mail import Body
 
 
 def text(header: bytes, body: Body) -> Iterator[bytes]:
-    """The whole message, lines ended by LF: header block, empty line, body."""
-    blocks = body.blocks()
-    yield header + b"\n" + next(blocks, b"")
-    yield from blocks
+    """The whole message, lines ended by LF: header block, empty line, body. Raises Failure."""
+    try:
+        blocks = body.blocks()
+        yield header + b"\n" + next(blocks, b"")
+        yield from blocks
+    except OSError as error:
+        what = f"the message, kept in a file while it is sent, cannot be read again: {error.strerror}"
+        raise Failure(what, lead=TRY_AGAIN, advice="look at the disk of TMPDIR, /var/tmp or /tmp") from error
 
 
 def size(header: bytes, body: Body) -> int:

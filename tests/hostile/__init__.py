@@ -1,0 +1,1 @@
+"""Promises under fire: hostile servers, files, callers and faults."""
