@@ -78,9 +78,11 @@ def test_check_says_what_is_wrong_and_fails(program: Program) -> None:
     aliases.write_text("ops: al@example.net\npager: |/bin/pager\nnot an entry\nbroken: a@@b\n")
     with Server() as server, closed_port() as port:
         hosts = program.smart_hosts(server, f"smtp://127.0.0.1:{port}")
-        program.configure(f'{hosts}from = "me@example.net"\n[redirect]\naliases = ["{aliases}"]\n')
+        keys = 'from = "me@example.net"\nkeep_failed = "/nowhere"\n'
+        program.configure(f'{hosts}{keys}[redirect]\naliases = ["{aliases}"]\n')
         done = run("check", "-C", program.config)
     assert done.returncode == 1
+    assert "keeps failed   nothing: /nowhere: no such file or directory\n" in done.stdout
     for said in ("good", "FAILED", "connection refused", "line 2: pager", "line 3", "line 4: broken"):
         assert said in done.stdout
     assert "ops" not in done.stdout

@@ -200,7 +200,7 @@ GOOD: list[tuple[str, str, str, object]] = [
     ("", "log", '["container", "syslog"]', ("container", "syslog")),
     ("", "log_format", '"text"', None),
     ("", "exit_status", '"one"', None),
-    ("", "keep_failed", '""', None),
+    ("", "keep_failed", '"/var/spool/failed"', "/var/spool/failed"),
     ("", "long_lines", '"pass"', None),
     ("", "dial_delay", "1.5", 1.5),
     ("", "tempfail", '"next-host"', "next-host"),
@@ -443,7 +443,6 @@ def test_a_key_of_a_later_version_is_refused_by_name(table: str, key: str, value
     ("table", "key", "value", "sentence"),
     [
         ("tls", "verify", "false", "can only be true in this version"),
-        ("", "keep_failed", '"/var/spool"', 'can only be "" in this version'),
         ("", "exit_status", '"sysexits"', 'can only be "one" in this version'),
         ("", "log_format", '"json"', 'can only be "text" in this version'),
         ("", "long_lines", '"encode"', 'can only be "pass" in this version'),
@@ -544,6 +543,7 @@ def test_what_is_no_smart_host_is_refused_with_what_would_be(url: str, sentence:
         schema.smart_host(url)
 
 
+@pytest.mark.row("T7")
 def test_a_password_in_a_url_is_refused_and_not_shown(tmp_path: Path) -> None:
     """RELIABILITY T7: neither on standard error nor in the log."""
     failure = refusal(tmp_path, 'smart_hosts = ["submissions://al:s3cret@smtp.example.org"]\n')
@@ -749,6 +749,7 @@ WITH_LITERAL = [
 ]
 
 
+@pytest.mark.row("F4")
 @pytest.mark.parametrize("text", WITH_LITERAL)
 def test_a_password_in_the_file_needs_a_file_that_others_cannot_read(text: str, tmp_path: Path) -> None:
     """muawrap.toml(5), Trust."""
@@ -963,6 +964,7 @@ def test_without_any_configuration_the_places_are_named(tmp_path: Path, monkeypa
     assert "cron, sudo and php-fpm clear the environment" in failure.advice
 
 
+@pytest.mark.row("O2")
 def test_a_system_account_reads_the_systems_file_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """muawrap.toml(5), Trust: www-data may be told by whoever finds a hole in a web application."""
     monkeypatch.setattr(config, "SYSTEM_FILE", str(folder / "system.toml"))
@@ -977,6 +979,7 @@ def test_a_system_account_reads_the_systems_file_only(folder: Path, monkeypatch:
     assert caught.value.advice == "it must belong to root"
 
 
+@pytest.mark.row("O2")
 def test_a_login_user_reads_files_of_root_and_of_his_own(folder: Path) -> None:
     """muawrap.toml(5), Trust."""
     mine = written(folder / "mine.toml", HOSTS, 0o600, NOBODY)
@@ -991,6 +994,7 @@ def test_a_login_user_reads_files_of_root_and_of_his_own(folder: Path) -> None:
         config.load(mine, {})
 
 
+@pytest.mark.row("L5")
 def test_a_user_without_a_home_reads_the_systems_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """RELIABILITY L5: an unknown uid, as in a container."""
     monkeypatch.setattr(config, "SYSTEM_FILE", str(folder / "system.toml"))
@@ -1024,6 +1028,7 @@ def test_a_file_that_is_there_but_no_good_is_a_failure_and_the_next_is_not_read(
     assert sentence in caught.value.what
 
 
+@pytest.mark.row("O2")
 @pytest.mark.parametrize("kind", ["fifo", "folder", "device"])
 def test_a_configuration_that_is_no_file_is_a_failure_at_once(kind: str, tmp_path: Path) -> None:
     """muawrap.toml(5), Trust."""
@@ -1055,7 +1060,7 @@ ALL_BY_ENVIRONMENT = {
     "MUAWRAP_LOG": "container,syslog",
     "MUAWRAP_LOG_FORMAT": "text",
     "MUAWRAP_EXIT_STATUS": "one",
-    "MUAWRAP_KEEP_FAILED": "",
+    "MUAWRAP_KEEP_FAILED": "/var/spool/failed",
     "MUAWRAP_DIAL_DELAY": "2.5",
     "MUAWRAP_TEMPFAIL": "next-host",
     "MUAWRAP_DOT_ENDS_MESSAGE": "0",
@@ -1102,6 +1107,7 @@ def test_everything_a_container_needs_can_be_said_by_the_environment() -> None:
         local_domains=("a.example", "b.example"),
         hostname="box.example.org",
         log=("container", "syslog"),
+        keep_failed="/var/spool/failed",
         dial_delay=2.5,
         tempfail="next-host",
         dot_ends_message=False,
@@ -1151,7 +1157,7 @@ def test_any_variable_may_name_a_file_that_holds_its_value(variable: str, tmp_pa
         ("AUTH_TOKEN", "x", "is not available in this version"),
         ("AUTH_MECHANISMS", "XOAUTH2", "holds XOAUTH2, which this version does not have"),
         ("AUTH_PASSWORD", "", "must not be empty"),
-        ("KEEP_FAILED", "/x", 'can only be "" in this version'),
+        ("KEEP_FAILED", "x", 'must be a path from "/" or from "~/"'),
     ],
 )
 def test_an_impossible_value_is_refused_with_its_variable(variable: str, value: str, sentence: str) -> None:

@@ -26,6 +26,7 @@ FLOORS = (
     {"config"},
     {"report"},
     {"reading", "routing", "submission"},  # the stations: none imports another
+    {"keeping"},
     {"sendmail"},
     {"admin"},
 )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Callable
 from typing import NoReturn
 
-from muawrap.failure import NAMED, UNCERTAIN, Failure
+from muawrap.failure import NAMED, Failure
 from muawrap.mail import Receipt
 
 LINE_LIMIT = 4096
@@ -29,6 +30,7 @@ class Facts:
         self.sender: str | None = None  # "" is the null sender
         self.recipients: tuple[str, ...] = ()
         self.notes: list[tuple[str, str]] = []
+        self.keep: Callable[[Failure], str] | None = None  # writes the copy an owner asked for; the path
 
 
 def success(receipt: Receipt, facts: Facts) -> int:
@@ -52,21 +54,49 @@ def success(receipt: Receipt, facts: Facts) -> int:
 
 def failure(failure: Failure, facts: Facts | None) -> int:
     """A message that was not sent, or may not have been: one line for the caller, and a log line."""
-    identity = f" [Message-ID {facts.message_id}]" if facts and facts.message_id and failure.lead == UNCERTAIN else ""
-    advice = _cut(f" ({failure.advice})", FIELD_LIMIT) if failure.advice else ""
-    tail = _cut(printable(identity), FIELD_LIMIT) + _cut(printable(advice), FIELD_LIMIT)
+    kept, trouble = _copy(failure, facts)
+    try:
+        line = _line(failure, facts, kept, trouble)
+    except MemoryError:
+        line = f"sendmail: {failure.lead}: out of memory, and so no more can be told\n"
+    _to(2, line)
+    try:
+        if facts is not None:
+            _log_failure(failure, facts, kept, trouble)
+    except MemoryError:
+        pass  # log trouble changes no outcome
+    return 1
+
+
+def _line(failure: Failure, facts: Facts | None, kept: str, trouble: str) -> str:
+    """What the caller reads."""
+    identity = f" [Message-ID {facts.message_id}]" if facts and facts.message_id else ""
+    copy = f"kept as {kept}" if kept else f"could not be kept: {trouble}" if trouble else ""
+    remarks = [_cut(printable(remark), FIELD_LIMIT) for remark in (failure.advice, copy) if remark]
+    tail = _cut(printable(identity), FIELD_LIMIT) + (f" ({'; '.join(remarks)})" if remarks else "")
     head = f"sendmail: {failure.lead}: "
     room = LINE_LIMIT - 1 - len(head) - len(tail)
-    _to(2, head + _cut(printable(_as_many_as_fit(failure, room, NAMED)), room) + tail + "\n")
-    if facts is not None:
-        fields = [("lead", failure.lead)]
-        room = LINE_LIMIT - len(log_line("failed", facts, fields, 0) + ' error=""\n' + advice)
-        _log(
-            "failed",
-            facts,
-            [*fields, ("error", _as_many_as_fit(failure, room, max(NAMED, len(failure.reasons))) + advice)],
-        )
-    return 1
+    return head + _cut(printable(_as_many_as_fit(failure, room, NAMED)), room) + tail + "\n"
+
+
+def _log_failure(failure: Failure, facts: Facts, kept: str, trouble: str) -> None:
+    advice = _cut(f" ({failure.advice})", FIELD_LIMIT) if failure.advice else ""
+    fields = [("lead", failure.lead), ("degraded", "; ".join(failure.degraded)), ("kept", kept), ("not-kept", trouble)]
+    room = LINE_LIMIT - len(log_line("failed", facts, fields, 0) + ' error=""\n' + advice)
+    error = _as_many_as_fit(failure, room, max(NAMED, len(failure.reasons))) + advice
+    _log("failed", facts, [*fields, ("error", error)])
+
+
+def _copy(failure: Failure, facts: Facts | None) -> tuple[str, str]:
+    """Where the copy is that the owner asked for, or why there is none: nothing else comes of that."""
+    if facts is None or facts.keep is None:
+        return "", ""
+    try:
+        return facts.keep(failure), ""
+    except Failure as trouble:
+        return "", str(trouble)
+    except Exception as error:
+        return "", f"internal error: {type(error).__name__}: {error}"
 
 
 def answer(text: str) -> int:
@@ -102,9 +132,13 @@ def log_line(event: str, facts: Facts, fields: list[tuple[str, str]], now: float
         *fields,
         *facts.notes,
     ]
-    line = event if now is None else time.strftime("%Y-%m-%dT%H:%M:%S%z ", time.localtime(now)) + event
+    return paired(event if now is None else time.strftime("%Y-%m-%dT%H:%M:%S%z ", time.localtime(now)) + event, pairs)
+
+
+def paired(line: str, pairs: list[tuple[str, str]], limit: int = LINE_LIMIT) -> str:
+    """A line that goes on with those pairs that have a value; with its end it takes at most `limit` octets."""
     for name, value in pairs:
-        room = LINE_LIMIT - len(f'{line} {name}=""\n')
+        room = limit - len(f'{line} {name}=""\n')
         if value and room > 0:
             line += f" {name}={_quoted(value, room if name == 'error' else min(room, FIELD_LIMIT))}"
     return line
@@ -174,7 +208,7 @@ def _log(event: str, facts: Facts, fields: list[tuple[str, str]]) -> None:
             line = log_line(event, facts, fields, time.time()) + "\n"
             if _to_file(place, line.encode("ascii")):
                 return
-        except (OSError, ValueError):
+        except Exception:  # out of memory, too
             continue
 
 

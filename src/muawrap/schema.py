@@ -345,7 +345,7 @@ TOP: Rows = {
     "log": logs,
     "log_format": only("text"),
     "exit_status": only("one"),
-    "keep_failed": only(""),
+    "keep_failed": path,
     "dial_delay": seconds,
     "tempfail": one_of("final", "next-host"),
     "dot_ends_message": flag,

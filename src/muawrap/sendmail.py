@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import muawrap
 from muawrap import config, report, signals
-from muawrap.failure import Failure
+from muawrap.failure import TRY_AGAIN, Failure
 from muawrap.mail import Body, Invocation, Message, Receipt
 from muawrap.reading import descriptors, options, recipients
 from muawrap.reading import message as reading
@@ -49,12 +49,16 @@ def run(argv: list[str]) -> int:
         facts.message_id = text.message_id
         who = transaction.caller()
         named = recipients.named(invocation, written, settings.extract_addresses_remove_arguments)
+        if settings.keep_failed:
+            facts.keep = lambda failure: _keep(failure, facts, invocation, settings, text, named, who)
         expansion = _route(named, settings, who)
         facts.recipients = tuple(recipient.shown for recipient in expansion.recipients)
         facts.notes = [("discarded", trail) for trail in expansion.discarded]
         receipt = _submit(invocation, settings, text, expansion, who, facts)
     except Failure as failure:
         return _fail(failure, facts, invocation, unread)
+    except MemoryError:
+        return _fail(Failure("out of memory", lead=TRY_AGAIN), facts, invocation, unread)
     except Exception as error:
         what = f"internal error: {type(error).__name__}: {error}"
         return _fail(Failure(what, advice="please report this"), facts, invocation, unread)
@@ -138,10 +142,32 @@ def _fail(failure: Failure, facts: report.Facts, invocation: Invocation, unread:
     return report.failure(failure, facts)
 
 
+def _keep(
+    failure: Failure,
+    facts: report.Facts,
+    invocation: Invocation,
+    settings: config.Config,
+    text: Message,
+    named: list[str],
+    who: transaction.Caller,
+) -> str:
+    """Write a copy of a message that was not sent, for an owner who asked for it; its path. Raises Failure."""
+    from muawrap import keeping
+
+    sender = facts.sender
+    if sender is None:  # it failed before anybody asked
+        sender = transaction.login_at(who, settings.qualify_domain if "." in settings.qualify_domain else "")
+    given = keeping.Given(invocation, named, text, sender)
+    return keeping.keep(settings.keep_failed, given, failure, facts.message_id)
+
+
 def _hear_out(invocation: Invocation, unread: bool) -> None:
-    """Read what the caller still writes; a terminal's next line is not ours to take (RULES A6)."""
-    if os.isatty(0) or descriptors.is_internet_socket(0):
-        return
-    if unread:
-        reading.skip(0, invocation.dot_ends)
-    reading.drain(0)
+    """Read what the caller still writes; a terminal's next line is not ours to take (RULES A6). This cannot fail."""
+    try:
+        if os.isatty(0) or descriptors.is_internet_socket(0):
+            return
+        if unread:
+            reading.skip(0, invocation.dot_ends)
+        reading.drain(0)
+    except Exception:
+        pass  # out of memory, at worst; the outcome stands already (RULES A5)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import click
 
-from muawrap import report
+from muawrap import keeping, report
 from muawrap.config import Config, hosts_for, load
 from muawrap.failure import Failure
 from muawrap.mail import Body, Invocation, Message, Recipient, SmartHost
@@ -40,6 +40,8 @@ def run(given: str | None, verbose: bool) -> int:
     click.echo(f"configuration  {config.source}")
     sender, sends = _sender(config)
     click.echo(f"sends as       {report.printable(sender)}")
+    if config.keep_failed:
+        click.echo(f"keeps failed   {report.printable(_keeps(config.keep_failed))}")
     for file in (parse(each.path, each.text) for each in files):
         click.echo(f"aliases        {file.path}: {len(file.entries)} names")
         for complaint in complaints(file):
@@ -64,6 +66,15 @@ def _sender(config: Config) -> tuple[str, bool]:
     except Failure as failure:
         return _told(failure), False
     return " or ".join(dict.fromkeys(f"<{way.sender}>" for way in trial.ways)), True
+
+
+def _keeps(folder: str) -> str:
+    """Where messages that were not sent are kept, or why they cannot be."""
+    try:
+        os.close(keeping.opened(folder))
+    except Failure as failure:
+        return f"nothing: {_told(failure)}"
+    return folder
 
 
 def _told(failure: Failure) -> str:

@@ -1,0 +1,189 @@
+"""A message that was not sent, kept as one file of batch SMTP in the folder its owner named for that."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
+
+from muawrap import addresses, report, trust
+from muawrap.failure import UNCERTAIN, Failure
+from muawrap.mail import Invocation, Message
+from muawrap.submission import wire
+
+UNCERTAIN_FOLDER = "uncertain"
+"""Below the folder: what may have been sent is nothing to be sent again without a look."""
+NOTE_LIMIT = 998
+"""Octets of the line of facts: what every reader of SMTP commands takes in one line; Sendmail stops at 2048."""
+_NO_FILES = os.O_DIRECTORY | os.O_CLOEXEC
+_SEARCH = getattr(os, "O_PATH", os.O_RDONLY)  # a folder that we may not list, such as one of mode 1733
+
+
+class Given(NamedTuple):
+    """What the caller gave, before anything was made of it (RULES A4)."""
+
+    invocation: Invocation
+    recipients: list[str]
+    message: Message
+    default_sender: str  # whose mail it is where no -f says so
+
+
+def keep(folder: str, given: Given, failure: Failure, message_id: str) -> str:
+    """Write the message down, with its envelope and what became of it; the path of the file.
+
+    It stands there whole and on disk, or not at all. Raises Failure.
+    """
+    now = time.time()
+    name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now))}.{int(now % 1 * 1e6):06}Z-{os.urandom(8).hex()}"
+    os.umask(0o077)  # nothing that comes into being from here on is anybody else's
+    try:
+        text = batch(given, _note(given, failure, message_id, now))
+        with _held(opened(folder)) as place:
+            if failure.lead != UNCERTAIN:
+                _write(place, name, text)
+            else:
+                folder = os.path.join(folder, UNCERTAIN_FOLDER)
+                with _held(_below(place, folder)) as uncertain:
+                    _write(uncertain, name, text)
+    except OSError as error:
+        raise Failure(_reason(error)) from error
+    return os.path.join(folder, name)
+
+
+# -- the text -------------------------------------------------------------------------------------------------------
+
+
+def batch(given: Given, note: str) -> Iterator[bytes]:
+    """One transaction as `sendmail -bS` reads it, lines ended by LF. Raises Failure where the sender is no address."""
+    recipients = [f"RCPT TO:<{recipient}>" for recipient in given.recipients]
+    commands = [note, f"MAIL FROM:<{_sender(given)}>", *recipients, "DATA", ""]
+    header = b"".join(field.octets for field in given.message.headers)
+    text = wire.with_dots(wire.text(header, given.message.body))
+    return _chained("\n".join(commands).encode("utf-8", "surrogateescape"), text)
+
+
+def _chained(commands: bytes, text: Iterable[bytes]) -> Iterator[bytes]:
+    yield commands
+    for piece in text:  # which never ends between CR and LF
+        yield piece.replace(b"\r\n", b"\n")
+
+
+def _sender(given: Given) -> str:
+    """As the caller gave it; "" is the null sender. Raises Failure."""
+    value = given.invocation.sender
+    if not value:
+        return given.default_sender if value is None else ""
+    try:
+        return addresses.parse_one(value, null=True).address
+    except addresses.AddressError as error:
+        raise Failure("the sender is no address") from error
+
+
+def _note(given: Given, failure: Failure, message_id: str, now: float) -> str:
+    """The facts that no other command has room for, in a command that means nothing.
+
+    One line only: Exim gives up after ten such commands, and several files may be read in one go.
+    """
+    asked = given.invocation
+    fields = [
+        ("at", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))),
+        ("outcome", failure.lead),
+        ("id", message_id),
+        ("notify", asked.notify),
+        ("ret", asked.returns),
+        ("envid", asked.envelope_id),
+        ("name", asked.full_name),
+        ("gateway", "yes" if asked.gateway else ""),
+        ("smtputf8", "yes" if asked.utf8 else ""),
+        ("error", failure.sentence()),
+    ]
+    return report.paired("NOOP muawrap", fields, NOTE_LIMIT)
+
+
+# -- the folder -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _held(descriptor: int) -> Iterator[int]:
+    """A descriptor that is closed in the end; what matters is on disk by then."""
+    try:
+        yield descriptor
+    finally:
+        with suppress(OSError):
+            os.close(descriptor)
+
+
+def opened(path: str, below: int | None = None) -> int:
+    """A folder in which nobody but its owner can put another file in the place of ours. Raises Failure.
+
+    `below` is the folder that holds it, to which others may write: there it is no symbolic link.
+    """
+    try:
+        if below is None:
+            place = os.open(path, _SEARCH | _NO_FILES)
+        else:
+            place = os.open(os.path.basename(path), _SEARCH | _NO_FILES | os.O_NOFOLLOW, dir_fd=below)
+    except OSError as error:
+        raise Failure(f"{path}: {_reason(error)}") from error
+    status = os.fstat(place)
+    if status.st_uid not in (0, os.geteuid()):
+        raise Failure(f"{path} belongs to uid {status.st_uid}")
+    if _is_shared(status) and not status.st_mode & stat.S_ISVTX:
+        raise Failure(f"{path} is writable by others")
+    return place
+
+
+def _below(parent: int, path: str) -> int:
+    """The folder `path` in the folder `parent`, made where it is missing and all of `parent` is ours. Raises Failure.
+
+    In a folder of many users it would be the first one's who needs it, and no use to the others.
+    """
+    if not _is_shared(os.fstat(parent)):
+        with suppress(FileExistsError):
+            os.mkdir(os.path.basename(path), 0o700, dir_fd=parent)
+    return opened(path, parent)
+
+
+def _is_shared(status: os.stat_result) -> bool:
+    return bool(status.st_mode & stat.S_IWOTH) or trust.written_by_group(status)
+
+
+def _write(place: int, name: str, blocks: Iterable[bytes]) -> None:
+    """A new file with this name, whole and on disk, or none. Raises OSError."""
+    written = "." + name  # no pattern that looks for messages finds it before it is one
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with _held(os.open(written, flags, 0o600, dir_fd=place)) as file:
+        try:
+            for block in blocks:
+                view = memoryview(block)
+                while view:
+                    view = view[os.write(file, view) :]
+            os.fsync(file)
+            os.rename(written, name, src_dir_fd=place, dst_dir_fd=place)
+            written = name
+            _settle(place, file)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(written, dir_fd=place)
+            raise
+
+
+def _settle(place: int, file: int) -> None:
+    """Have the file's new name on disk, too. Raises OSError."""
+    try:
+        with _held(os.open(".", os.O_RDONLY | _NO_FILES, dir_fd=place)) as folder:
+            os.fsync(folder)
+    except PermissionError:
+        os.fsync(file)  # we may not list the folder; the file's own journal brings its name along
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that has nothing to do for it
+            raise
+
+
+def _reason(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    return reason[:1].lower() + reason[1:]
