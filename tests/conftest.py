@@ -6,16 +6,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support import server
+from tests.support.canary import assert_silent
 from tests.support.certificates import Authority
 from tests.support.program import Program
 
+# How long one example takes says more of the machine than of the program.
+settings.register_profile("patient", settings(), deadline=None)
+settings.load_profile("patient")
+
 
 @pytest.fixture
-def program(tmp_path: Path) -> Program:
+def program(tmp_path: Path) -> Iterator[Program]:
     """The program in a throw-away installation."""
-    return Program(tmp_path)
+    made = Program(tmp_path)
+    yield made
+    assert_silent(made.logged)  # of the runs that a test has made itself, too
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,7 @@ os._exit(7 if os.pipe()[0] > 2 else 1)
 """
 
 
+@pytest.mark.row("O6")
 @pytest.mark.parametrize("closed", [[], [0], [1], [2], [0, 1], [1, 2], [0, 1, 2]])
 def test_closed_descriptors_are_filled_and_input_stays_unreadable(closed: list[int]) -> None:
     """RULES F8, A5: else a socket would become descriptor 2, and our errors would go to the smart host."""

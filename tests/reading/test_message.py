@@ -119,6 +119,7 @@ LINE_ENDS = {
 }
 
 
+@pytest.mark.row("I5")
 @pytest.mark.parametrize("body", LINE_ENDS)
 def test_lf_crlf_and_cr_are_each_one_line_end(body: bytes) -> None:
     """RULES F1, F5: decided line by line; a missing last one is added; NUL and 8-bit text of a body stay."""
@@ -130,6 +131,7 @@ def test_a_header_in_crlf_and_a_body_in_lf_are_read() -> None:
     assert split(b"To: a@x\r\nSubject: s\r\n\r\none\ntwo\r\n") == ([b"To: a@x\n", b"Subject: s\n"], b"one\ntwo\n")
 
 
+@pytest.mark.row("I5", "I7")
 def test_a_cr_alone_folds_a_header_field() -> None:
     """RULES F1: as in Exim, so that it smuggles no field into the header, nor a blank line."""
     assert split(b"Subject: a\rBcc: b@x\r\r\rc\r\r\nTo: d@x\n\n") == (
@@ -138,6 +140,7 @@ def test_a_cr_alone_folds_a_header_field() -> None:
     )
 
 
+@pytest.mark.row("I5")
 @given(
     st.lists(
         st.sampled_from([b"\n", b"\r", b"\r\n", b".", b"\0", b"a", b"X: y", b" ", b"\xff", b"From x"]), max_size=14
@@ -263,6 +266,7 @@ def test_trailing_blanks_of_a_field_stay() -> None:
     assert split(b"X: y \t\nA:\n\n") == ([b"X: y \t\n", b"A:\n"], b"")
 
 
+@pytest.mark.row("I6")
 def test_nul_is_dropped_from_headers() -> None:
     """RULES F5: before anything is looked at, so that it hides nothing; a line of NUL only is no empty line."""
     assert split(b"S\0ubject\0: x\0\n\0\n\0 y\n\0\0\nB\0cc: z\n\nbo\0dy\n") == (
@@ -342,6 +346,7 @@ HIDDEN = [
 ]
 
 
+@pytest.mark.row("I6", "I7")
 @pytest.mark.parametrize("field", HIDDEN, ids=lambda field: repr(field[:20]))
 @pytest.mark.parametrize("end", [b"", b"To: a@b\n", b"To: a@b\n\nbody\n"])
 @pytest.mark.parametrize("begin", [b"", b"\0\n", b"Subject: hi\n", b"Subject: hi\r\n  \r\n"])
@@ -352,6 +357,7 @@ def test_bcc_goes_in_every_spelling(field: bytes, end: bytes, begin: bytes, tmp_
     assert b"s@x" not in b"".join(header.octets for header in left) + text_of(body)
 
 
+@pytest.mark.row("I7")
 def test_a_bcc_without_a_last_line_end_goes(tmp_path: Path) -> None:
     """RULES F4."""
     assert read(b"To: a@b\nBcc: s@x", tmp_path).headers == (Header("to", b"To: a@b\n"),)
@@ -407,6 +413,7 @@ def test_a_pipe_that_does_not_block_is_waited_for(pipe: tuple[int, int]) -> None
     assert text_of(answer[0].body) == b"body\n"
 
 
+@pytest.mark.row("L1")
 def test_a_closed_standard_input_is_a_failure(pipe: tuple[int, int]) -> None:
     """RULES F8."""
     with pytest.raises(Failure, match="standard input is closed") as refused:
@@ -414,6 +421,7 @@ def test_a_closed_standard_input_is_a_failure(pipe: tuple[int, int]) -> None:
     assert refused.value.lead == REFUSED
 
 
+@pytest.mark.row("L1")
 def test_a_folder_as_standard_input_is_a_failure(tmp_path: Path) -> None:
     """RULES F8."""
     descriptor = os.open(tmp_path, os.O_RDONLY)
@@ -565,6 +573,7 @@ def test_a_small_body_stays_in_memory(folder: Path) -> None:
     assert body.size == reading.MEMORY + 1
 
 
+@pytest.mark.row("F5")
 @pytest.mark.parametrize("size", [4096, 65536, 8 * 1024 * 1024])
 def test_a_large_body_is_kept_in_a_file_without_a_name(folder: Path, size: int) -> None:
     """RULES A4: nothing is left anywhere, even if we are killed; it can be read as often as asked."""
@@ -574,6 +583,7 @@ def test_a_large_body_is_kept_in_a_file_without_a_name(folder: Path, size: int) 
     assert text_of(body) == text_of(body) == LARGE_READ
 
 
+@pytest.mark.row("F5")
 def test_without_o_tmpfile_the_name_is_removed_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """RULES A4: some file systems have none."""
     really = os.open
@@ -629,14 +639,16 @@ def test_no_folder_at_all_is_a_failure_for_now(folder: Path, monkeypatch: pytest
     assert refused.value.lead == TRY_AGAIN
 
 
+@pytest.mark.row("F5")
 def test_a_full_disk_is_a_failure_for_now(monkeypatch: pytest.MonkeyPatch) -> None:
     """RULES A3."""
-    monkeypatch.setattr(reading, "_nameless_file", lambda: os.open("/dev/full", os.O_RDWR))
+    monkeypatch.setattr(reading, "_nameless_in", lambda folder: os.open("/dev/full", os.O_RDWR))
     with pytest.raises(Failure, match="No space left on device") as refused:
         spool([LARGE])
     assert refused.value.lead == TRY_AGAIN
 
 
+@pytest.mark.row("L1")
 def test_an_error_of_standard_input_is_none_of_the_disk(folder: Path) -> None:
     """RULES A3: a read that fails in the middle of a large message."""
 

@@ -79,10 +79,16 @@ def test_a_missing_value_is_a_usage_error(option: str) -> None:
     assert refusal(TO, option) in (f"option {option} needs a value", "option -C is refused after an address")
 
 
+@pytest.mark.row("O3")
 def test_two_dashes_end_the_options() -> None:
     """RULES E1, E2: behind them even -t is an address."""
     assert parse("-i", "--", "-t", "-z@x", "--").recipients == ("-t", "-z@x", "--")
     assert not parse("-i", "--", "-t").extract
+
+
+def test_a_dash_in_a_display_name_begins_no_address() -> None:
+    """RULES E2."""
+    assert parse('"Smith, -J" <s@x.example>').recipients == ('"Smith, -J" <s@x.example>',)
 
 
 def test_an_address_may_be_protected_by_brackets() -> None:
@@ -117,6 +123,7 @@ def test_a_lone_dash_is_neither_option_nor_address() -> None:
     assert '"-"' in refusal("-")
 
 
+@pytest.mark.row("O3")
 @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=6), max_size=5))
 @settings(deadline=None)
 def test_nothing_that_starts_with_a_dash_is_mailed_to(words: list[str]) -> None:
@@ -133,6 +140,7 @@ def test_nothing_that_starts_with_a_dash_is_mailed_to(words: list[str]) -> None:
 # -- refusals (RULES E3, E4, E5) ------------------------------------------------------------------------------------
 
 
+@pytest.mark.row("O3")
 @pytest.mark.parametrize(
     ("word", "named"),
     [
@@ -156,6 +164,7 @@ def test_an_unknown_mode_is_refused_by_name(mode: str) -> None:
     assert refusal("-b", mode, TO) == f"unknown mode -b{mode}"
 
 
+@pytest.mark.row("I1")
 @pytest.mark.parametrize("char", ["\n", "\r", "\x00", "\x1b", "\x7f", "\x85", "\t"])
 @pytest.mark.parametrize("words", [["{}"], ["-f", "a{}b", TO], ["-Fa{}", TO], ["--", "a{}@x"], ["-L{}", TO]])
 def test_a_control_character_is_refused_and_shown_escaped(words: list[str], char: str) -> None:
@@ -344,6 +353,7 @@ BAD_VALUES = [
 ]
 
 
+@pytest.mark.row("I3")
 @pytest.mark.parametrize(("option", "value"), [(option, value) for option, values in BAD_VALUES for value in values])
 def test_a_value_that_cannot_be_is_refused_by_option(option: str, value: str) -> None:
     """RULES E3."""
@@ -496,7 +506,20 @@ def test_a_real_caller_is_understood(caller: str) -> None:
     assert parse(*words.split()) == expected
 
 
-@pytest.mark.parametrize("word", [" -z@a.example", "a@b.example,-z@c.example", "a@b.example, -z@c.example"])
+@pytest.mark.row("O3")
+@pytest.mark.parametrize(
+    "word",
+    [
+        " -z@a.example",
+        "a@b.example,-z@c.example",
+        "a@b.example, -z@c.example",
+        "a@b.example, friends: -z;",
+        "(c)-z@a.example",
+        "\\-z",
+        "-z <",
+        "a@b.example, -z <",
+    ],
+)
 def test_an_address_that_begins_with_a_dash_needs_two_dashes_before_it(word: str) -> None:
     """RULES E2: not in the middle of a list, either."""
     with pytest.raises(Failure, match="begins with a dash"):

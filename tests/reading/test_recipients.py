@@ -47,6 +47,7 @@ HEADERS = {
 }
 
 
+@pytest.mark.row("I7")
 @pytest.mark.parametrize("text", HEADERS)
 def test_t_takes_the_recipients_from_the_header(text: bytes) -> None:
     """RULES E7: all fields, repeated and folded; encoded words are never looked into."""

@@ -84,6 +84,7 @@ DISTRUSTED = [
 ]
 
 
+@pytest.mark.row("F1")
 @pytest.mark.parametrize(("owner", "mode", "group", "reason"), DISTRUSTED)
 def test_a_forward_that_others_may_have_written_is_refused(
     homes: Path, owner: int, mode: int, group: int, reason: str
@@ -107,6 +108,7 @@ def test_a_forward_of_the_user_or_of_root_is_trusted(homes: Path, owner: int, mo
     assert found.owner == NOBODY
 
 
+@pytest.mark.row("F1")
 def test_a_forward_that_is_no_file_is_refused(homes: Path) -> None:
     """D6: a folder and a fifo (which must not hold us up) are not regular."""
     os.mkfifo(homes / "nobody/.forward")
@@ -174,6 +176,7 @@ def test_a_comment_is_no_filter(homes: Path) -> None:
     assert forwards(homes)("nobody") is not None
 
 
+@pytest.mark.row("F1")
 @pytest.mark.parametrize("what", ["forward", "include"])
 def test_forward_and_included_files_are_bounded(homes: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     """D6: 1 MiB; here with a smaller number."""
@@ -191,6 +194,7 @@ def test_an_included_list_belongs_to_root_or_to_whom_it_is_for(homes: Path, owne
     assert include(path, Entry("", "", within, "nobody")) == Entry("x@y.example", path, within, "nobody")
 
 
+@pytest.mark.row("F1")
 @pytest.mark.parametrize(
     ("owner", "mode", "reason"),
     [

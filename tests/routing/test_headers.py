@@ -81,6 +81,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.row("I4")
 @pytest.mark.parametrize(("name", "expected"), NAMES)
 def test_a_full_name_becomes_a_phrase_that_nothing_breaks_out_of(name: str, expected: str) -> None:
     """F3, F7: atoms, a quoted-string or encoded-words."""
@@ -164,6 +165,7 @@ def test_what_has_a_domain_or_is_no_address_list_keeps_its_octets(text: str) -> 
     assert edited(text + "\n") == text + "\n"
 
 
+@pytest.mark.row("I4")
 @given(st.text(alphabet='ab@.,"\\<>()[];: \t\u00e9\udce9'))
 def test_an_edited_field_is_one_field(value: str) -> None:
     """F9: whatever is written there, only the name's own line and its folds leave, and its text stays."""
@@ -273,6 +275,7 @@ def test_the_message_id_is_that_of_the_block_as_it_leaves(block: bytes, expected
     assert headers.message_id(block) == expected
 
 
+@pytest.mark.row("L7")
 @pytest.mark.parametrize("now", [0.0, 1e9, -1e300, 1e300, float("nan")])
 def test_a_date_is_written_whatever_the_clock_says(now: float) -> None:
     """F3: RFC 5322, 3.3."""

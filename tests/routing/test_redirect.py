@@ -399,6 +399,7 @@ def test_a_chain_may_be_50_deep_and_no_deeper() -> None:
     assert failure.what.endswith("a50 -> a51: redirected more than 50 times")
 
 
+@pytest.mark.row("F2")
 def test_included_lists_count_as_depth() -> None:
     """D6: a chain of files is a chain."""
     lists = {f"/{number}": f":include:/{number + 1}" for number in range(60)}
@@ -406,18 +407,21 @@ def test_included_lists_count_as_depth() -> None:
     assert expand("a", world("a: :include:/20", include={**lists, "/60": "x@y.example"})) == ["x@y.example"]
 
 
+@pytest.mark.row("F2")
 def test_doubling_aliases_take_linear_time() -> None:
     """D6: each of 40 names is there twice; 2^40 visits would not end."""
     lines = [f"a{number}: a{number + 1}, A{number + 1}, a{number + 1}" for number in range(40)]
     assert expand("a0", world("\n".join(lines) + "\na40: x@y.example")) == ["x@y.example"]
 
 
+@pytest.mark.row("F2")
 def test_doubling_lists_are_read_once() -> None:
     """D6: the same with files."""
     lists = {f"/{number}": f":include:/{number + 1}\n:include:/{number + 1}\n" for number in range(40)}
     assert expand("a", world("a: :include:/0", include={**lists, "/40": "x@y.example"})) == ["x@y.example"]
 
 
+@pytest.mark.row("F2")
 @pytest.mark.parametrize("form", ["n{}@x.example", "n{}"])
 @pytest.mark.parametrize("where", ["given", "alias", "include"])
 def test_ten_thousand_recipients_are_served_and_one_more_is_not(form: str, where: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -449,6 +450,23 @@ def test_bare_header_addresses_get_qualify_domain_else_the_hostname(
     assert header(build(FROM, header="To: bob", top=top), "To") == "To: bob@box.lan"
 
 
+@pytest.mark.row("I4")
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [("box", "box"), ("a\nBcc: x@y.example", "localhost"), ("a b", "localhost"), ("\udcff", "localhost")],
+)
+def test_a_hostname_that_is_none_is_in_no_header(
+    build: Build, monkeypatch: pytest.MonkeyPatch, name: str, known: str
+) -> None:
+    """F3, F9: root may give the machine any octets for a name."""
+    monkeypatch.setattr(config, "_mail_name", lambda: "")
+    monkeypatch.setattr("os.uname", lambda: SimpleNamespace(nodename=name))
+    built = build("", header="To: bob", top='smart_hosts = ["smtp://top.example"]\nlog = "none"\n', sender="")
+    assert header(built, "To") == f"To: bob@{known}"
+    assert built.message_id.endswith(f"@{known}>")
+
+
+@pytest.mark.row("I10")
 @pytest.mark.parametrize(
     ("recipients", "sender", "asked", "expected"),
     [

@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import select
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import chain
 
 from muawrap.failure import REFUSED, TRY_AGAIN, Failure
@@ -229,20 +229,21 @@ def _cr_as_fold(line: bytes) -> bytes:
 
 
 def _to_file(memory: list[bytes], source: Iterator[bytes]) -> Body:
-    """Write a large body into a file without a name. Raises Failure where the disk is full."""
+    """Write a large body into a file without a name. Raises Failure where no folder has room for it."""
     size = lines = 0
     eight_bit = False
     last = b""
+    files = _nameless_files()
     try:
-        file = _nameless_file()
+        file = next(files)
         for block in filter(None, chain(memory, source)):
-            _write(file, block)
+            file = _kept(file, size, block, files)
             size += len(block)
             lines += block.count(b"\n")
             eight_bit = eight_bit or not block.isascii()
             last = block[-1:]
         if last != b"\n":
-            _write(file, b"\n")
+            file = _kept(file, size, b"\n", files)
             size, lines = size + 1, lines + 1
     except OSError as error:
         raise Failure(
@@ -253,19 +254,39 @@ def _to_file(memory: list[bytes], source: Iterator[bytes]) -> Body:
     return Body.spooled(file, size, lines, eight_bit)
 
 
+def _kept(file: int, size: int, block: bytes, files: Generator[int, None, None]) -> int:
+    """Put a block behind the `size` octets of a file; where that has no room, all of them go to the next one.
+
+    The file they are in now. Raises OSError where none is left.
+    """
+    full = file
+    while True:
+        try:
+            if file != full:
+                for part in Body.spooled(full, size, 0, False).blocks():
+                    _write(file, part)
+            _write(file, block)
+            return file
+        except OSError as error:
+            file = files.throw(error)
+
+
 def _write(file: int, block: bytes) -> None:
     view = memoryview(block)
     while view:
         view = view[os.write(file, view) :]
 
 
-def _nameless_file() -> int:
-    """A file that nobody can open by name and that goes with us. Raises OSError where no folder takes one."""
+def _nameless_files() -> Generator[int, None, None]:
+    """Files that nobody can open by name and that go with us, one in each folder that takes one.
+
+    What is wrong with one is thrown in, and the next one comes. Raises the last OSError where none is left.
+    """
     failed = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-    for folder in (os.environ.get("TMPDIR", ""), "/var/tmp", "/tmp"):
+    for folder in dict.fromkeys((os.environ.get("TMPDIR", ""), "/var/tmp", "/tmp")):
         if folder.startswith("/"):
             try:
-                return _nameless_in(folder)
+                yield _nameless_in(folder)
             except OSError as error:
                 failed = error
     raise failed

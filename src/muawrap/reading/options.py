@@ -7,6 +7,7 @@ import re
 from collections import deque
 from typing import NamedTuple
 
+from muawrap import addresses
 from muawrap.failure import Failure
 from muawrap.mail import Invocation
 
@@ -142,6 +143,17 @@ def takes_message(argv: list[str]) -> bool:
     return NAMES.get(name, "-i") == "-i" and not any(map(NO_MESSAGE.match, argv[1:]))
 
 
+def _begins_with_dash(word: str) -> bool:
+    """Whether an address of an argument begins with a dash that no bracket protects (RULES E2)."""
+    text = word.removeprefix("\\")
+    try:
+        return any(
+            box.local.startswith("-") and not text.endswith("<", 0, box.start) for box in addresses.parse_list(text)
+        )
+    except addresses.AddressError:  # which is told later; an option that slipped in should be called one
+        return bool(DASHED.search(word))
+
+
 class _Reading:
     """Walks the words; each option's effect is the method of that name."""
 
@@ -161,7 +173,7 @@ class _Reading:
                 raise Failure('the argument "-" is neither an option nor an address')
             elif word.startswith("-"):
                 self.bundle(word)
-            elif DASHED.search(word):
+            elif _begins_with_dash(word):
                 raise Failure(f"the argument {word!r} holds an address that begins with a dash", advice="put -- first")
             else:
                 self.operands.append(word)

@@ -88,9 +88,12 @@ def message_id(block: bytes) -> str:
 def date(now: float) -> str:
     """RFC 5322, 3.3, in local time; far-off clocks fall back on what can be written."""
     try:
-        return time.strftime("%a, %d %b %Y %H:%M:%S %z", time.localtime(now))
+        local = time.localtime(now)
+        if local.tm_year >= 1900:
+            return time.strftime("%a, %d %b %Y %H:%M:%S %z", local)
     except (OverflowError, ValueError, OSError):
-        return "Thu, 01 Jan 1970 00:00:00 +0000"
+        pass
+    return "Thu, 01 Jan 1970 00:00:00 +0000"
 
 
 def phrase(name: str) -> str:
@@ -118,7 +121,12 @@ def phrase(name: str) -> str:
 
 def _folded(text: str) -> str:
     """The same with a line end before some of its blanks, so that no line of a header is too long (RFC 5322, 2.2.3)."""
-    return re.sub(rf"(.{{{_FOLD}}}\S*) (?=\S)", "\\1\n ", text)
+    lines = []
+    at = 0
+    while (blank := text.find(" ", at + _FOLD)) >= 0:  # an expression would look for it again from every character
+        lines.append(text[at:blank])
+        at = blank + 1
+    return "\n ".join((*lines, text[at:]))
 
 
 Parts = tuple[str, str, str]

@@ -14,6 +14,7 @@ from muawrap.config import Account, Config, Profile, Route, hosts_for
 from muawrap.failure import Failure, together
 from muawrap.mail import Invocation, Message, Recipient, SmartHost, Transaction, Way
 from muawrap.routing import headers
+from muawrap.schema import HOST_NAME
 
 
 class Caller(NamedTuple):
@@ -32,6 +33,11 @@ def caller() -> Caller:
         return Caller(str(uid), "")
     name = entry.pw_gecos.partition(",")[0].replace("&", entry.pw_name.capitalize())
     return Caller(entry.pw_name, name)
+
+
+def login_at(who: Caller, domain: str) -> str:
+    """The caller's address in a domain; a login such as CORP\\al is quoted."""
+    return addresses.join(addresses.parse_one(addresses.phrase(who.login)).address, domain)
 
 
 def build(
@@ -186,8 +192,8 @@ class _Choice:
         """One host, with the sender and the header block it would get. Raises Failure."""
         own = self.own(host, route)
         sender = self.sender(own)
-        known = self.config.qualify_domain or self.config.hostname or os.uname().nodename
-        named = sender or own or self.login_at(known)
+        known = self.config.qualify_domain or self.config.hostname or _nodename()
+        named = sender or own or login_at(self.who, known)
         # One for all hosts and routes, so that the message can be looked for.
         self._message_id = self._message_id or f"<{int(time.time())}.{os.urandom(8).hex()}@{addresses.split(named)[1]}>"
         edits = headers.Edits(
@@ -243,11 +249,13 @@ class _Choice:
             given = self.invocation.sender
             of = f"the sender {given!r} has no domain" if given else f"no address to send {self.who.login}'s mail as"
             raise Failure(of, advice=f"set from, or qualify_domain, in {self.config.source}")
-        return self.login_at(self.domain)
+        return login_at(self.who, self.domain)
 
-    def login_at(self, domain: str) -> str:
-        """The caller's address in a domain; a login such as CORP\\al is quoted."""
-        return addresses.join(addresses.parse_one(addresses.phrase(self.who.login)).address, domain)
+
+def _nodename() -> str:
+    """The kernel's hostname where it can stand in an address: who sets it may write anything."""
+    name = os.uname().nodename
+    return name if HOST_NAME.fullmatch(name) else "localhost"
 
 
 @cache
