@@ -10,7 +10,8 @@ import pytest
 from muawrap.failure import REFUSED, TRY_AGAIN
 from muawrap.mail import Body
 from muawrap.submission.connection import Connection
-from muawrap.submission.deliver import ONE_FLIGHT, deliver
+from muawrap.submission.deliver import deliver
+from muawrap.submission.transact import ONE_FLIGHT
 from tests.submission.offering import failure_of, offer, smart_host
 from tests.support.server import Reset, Script, Server, Then
 

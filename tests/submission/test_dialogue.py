@@ -12,7 +12,8 @@ import pytest
 
 from muawrap.failure import REFUSED, TRY_AGAIN, UNCERTAIN
 from muawrap.mail import Body
-from muawrap.submission.deliver import ONE_FLIGHT, deliver
+from muawrap.submission.deliver import deliver
+from muawrap.submission.transact import ONE_FLIGHT
 from tests.submission.offering import failure_of, offer, smart_host
 from tests.support.need import need
 from tests.support.program import Program

@@ -15,8 +15,8 @@ from muawrap.mail import Body, Invocation, Message, Recipient, SmartHost
 from muawrap.routing import transaction
 from muawrap.routing.aliases import Aliases, Listing, parse
 from muawrap.routing.members import MemberError, members
-from muawrap.submission.deliver import ready
 from muawrap.submission.opening import Opening
+from muawrap.submission.ready import ready
 
 HEADINGS = ("smart host", "for", "time", "TLS", "AUTH", "SIZE", "verdict")
 

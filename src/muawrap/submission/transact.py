@@ -1,0 +1,174 @@
+"""MAIL, every RCPT, the text: one of each, in as few flights as the host allows (RULES B)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from muawrap.failure import REFUSED, Failure, Stage
+from muawrap.mail import Recipient, Reply, Transaction, Way
+from muawrap.submission import wire
+from muawrap.submission.connection import Connection
+
+ONE_FLIGHT = 64 * 1024
+"""Octets of a message that leaves together with its envelope: what a receiver's window takes without waiting."""
+
+
+def fits(connection: Connection, transaction: Transaction, way: Way) -> None:
+    """Whether this host can take this message at all (RULES C1). Raises Failure."""
+    connection.stage = Stage.OFFER
+    connection.hush()  # a 421 that is there before MAIL is no verdict on the message
+    limit = connection.capabilities.size_limit
+    size = wire.size(way.header, transaction.body)
+    if limit and size > limit:
+        raise connection.failure(f"the message has {size} octets, and {limit} are the limit", lead=REFUSED)
+    if transaction.utf8 and not connection.capabilities.offers("SMTPUTF8"):
+        beyond = [one for one in (way.sender, *(one.shown for one in transaction.recipients)) if not one.isascii()]
+        whom = f", such as {beyond[0].strip('<>')}" if beyond else ""
+        raise connection.failure(f"does not take addresses beyond ASCII{whom} (SMTPUTF8)", lead=REFUSED)
+
+
+def offer(connection: Connection, transaction: Transaction, way: Way) -> Reply:
+    """MAIL, every RCPT, the text: one of each, in as few flights as the host allows (RULES B). Raises Failure."""
+    offers = connection.capabilities.offers
+    connection.hide_words(_hidden(transaction.recipients))
+    envelope = _envelope(connection, transaction, way)
+    text = wire.text(way.header, transaction.body)
+    size = wire.size(way.header, transaction.body)
+    chunk = (f"BDAT {size} LAST", "")
+    if not offers("PIPELINING"):
+        _agreed(connection, transaction, [partial(connection.command, line, shown=shown) for line, shown in envelope])
+    elif offers("CHUNKING") and len(envelope) == 2 and size <= ONE_FLIGHT and way is transaction.ways[-1]:
+        # With one recipient nothing can be half delivered, so all of it leaves at once (RULES B6).
+        connection.text(wire.as_chunk(text), before=[*envelope, chunk], with_envelope=True)
+        return _all_accepted(connection, transaction)
+    else:
+        connection.hush()
+        connection.flight(envelope)
+        _agreed(connection, transaction, [connection.reply] * len(envelope))
+    if offers("CHUNKING"):
+        connection.text(wire.as_chunk(text), before=[chunk])
+        return _chunk_accepted(connection)
+    connection.stage = Stage.DATA
+    reply = connection.command("DATA")
+    if reply.code != 354:
+        raise connection.refused(reply)
+    connection.text(wire.with_dots(text))
+    return _accepted(connection)
+
+
+def _envelope(connection: Connection, transaction: Transaction, way: Way) -> list[tuple[str, str]]:
+    """MAIL and all RCPT, each with what may be told of it."""
+    notify = f" NOTIFY={transaction.notify}" if transaction.notify and connection.capabilities.offers("DSN") else ""
+    mail = f"MAIL FROM:<{way.sender}>{_mail_parameters(connection, transaction, way)}"
+    connection.stage = Stage.MAIL
+    return [
+        (mail, ""),
+        *(
+            (f"RCPT TO:<{recipient.address}>{notify}", f"RCPT TO:{recipient.shown}{notify}")
+            for recipient in transaction.recipients
+        ),
+    ]
+
+
+def _agreed(connection: Connection, transaction: Transaction, replies: Sequence[Callable[[], Reply]]) -> None:
+    """Wait until sender and every recipient are accepted. Raises Failure that names all who are not (RULES B2)."""
+    connection.stage = Stage.MAIL
+    reply = replies[0]()
+    if reply.kind != 2:
+        raise connection.refused(reply)
+    connection.stage = Stage.RCPT
+    refusals = []
+    for recipient, next_reply in zip(transaction.recipients, replies[1:], strict=True):
+        try:
+            reply = next_reply()
+            if reply.kind == 2:
+                continue
+            failure = connection.refused(reply, recipient.shown)
+            if reply.kind not in (4, 5):
+                raise failure
+            refusals.append(failure)
+        except Failure:
+            if not refusals:
+                raise
+            break  # one recipient has been refused already, and that is the verdict
+        if reply.code == 421:  # the server is leaving
+            break
+    if refusals:
+        raise _refused_recipients(refusals)
+
+
+def _all_accepted(connection: Connection, transaction: Transaction) -> Reply:
+    """The 2yz to a text that left with its envelope: the third of three replies. Raises Failure."""
+    try:
+        _agreed(connection, transaction, [connection.reply] * 2)
+    except Failure as failure:
+        if failure.reply is not None and failure.reply.kind in (4, 5):
+            rest = [connection.spare() for _ in range(2 if failure.stage is Stage.MAIL else 1)]
+            if rest[-1] is not None and rest[-1].kind == 2:
+                connection.stage = Stage.VERDICT
+                raise connection.failure(f'sent "{failure.reply}" and then "{rest[-1]}"') from failure
+        raise
+    return _chunk_accepted(connection)
+
+
+def _chunk_accepted(connection: Connection) -> Reply:
+    """The 2yz to BDAT LAST. Raises Failure for everything else.
+
+    No 354 stands before it, so that one reply too many would make the answer to RCPT the verdict. What shows that,
+    beside what Connection.verdict() looks at: its enhanced status is about an address (RFC 3463, 3.2). A server
+    without such codes that says one 250 too many, and the true verdict later than all others, is believed: only the
+    answer to QUIT could tell, and that costs a round trip.
+    """
+    reply = _accepted(connection)
+    if reply.lines[0].startswith("2.1."):
+        raise connection.failure(f'sent "{reply}", which is about an address,')
+    return reply
+
+
+def _accepted(connection: Connection) -> Reply:
+    """The 2yz to the text. Raises Failure for everything else."""
+    reply = connection.verdict()
+    if reply.kind != 2:
+        raise connection.refused(reply)
+    return reply
+
+
+def _mail_parameters(connection: Connection, transaction: Transaction, way: Way) -> str:
+    """SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531), RET and ENVID (RFC 3461), each where it is offered."""
+    offered = connection.capabilities
+    eight_bit = transaction.body.eight_bit or not way.header.isascii()
+    parameters = [
+        ("SIZE", f"SIZE={wire.size(way.header, transaction.body)}"),
+        ("8BITMIME", "BODY=8BITMIME" if eight_bit else ""),
+        ("SMTPUTF8", "SMTPUTF8" if transaction.utf8 else ""),
+        ("DSN", f"RET={transaction.returns}" if transaction.returns else ""),
+        ("DSN", f"ENVID={transaction.envelope_id}" if transaction.envelope_id else ""),
+    ]
+    return "".join(f" {parameter}" for keyword, parameter in parameters if parameter and offered.offers(keyword))
+
+
+def _hidden(recipients: tuple[Recipient, ...]) -> set[str]:
+    """All that a server could repeat of addresses which the caller must not read, in lower case (RULES D5)."""
+    hidden: set[str] = set()
+    plain: set[str] = set()
+    for recipient in recipients:
+        local, _, domain = recipient.address.lower().rpartition("@")
+        known = recipient.shown == f"<{recipient.address}>"
+        (plain if known else hidden).update((recipient.address.lower(), local, domain))
+    return hidden - plain
+
+
+def _refused_recipients(refusals: list[Failure]) -> Failure:
+    """One Failure for all of them; a recipient that is refused for good outweighs those that are not."""
+    worst = next((refusal for refusal in refusals if refusal.lead == REFUSED), refusals[0])
+    if len(refusals) == 1:
+        return worst
+    return Failure(
+        lead=worst.lead,
+        stage=Stage.RCPT,
+        host=worst.host,
+        reply=worst.reply,
+        reasons=tuple(refusals),
+        advice=worst.advice,
+    )
