@@ -10,7 +10,7 @@ import smtplib
 import socket
 import ssl
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from muawrap import signals
 from muawrap.failure import REFUSED, TRY_AGAIN, UNCERTAIN, Failure, Stage
@@ -460,11 +460,16 @@ class Connection(smtplib.SMTP):
         return reply.code, b""
 
     def text(
-        self, blocks: Iterator[bytes], before: Iterable[tuple[str, str]] = (), with_envelope: bool = False
+        self,
+        blocks: Iterator[bytes],
+        before: Iterable[tuple[str, str]] = (),
+        with_envelope: bool = False,
+        after: Sequence[tuple[str, str]] = (),
     ) -> None:
-        """Send the text, the last block of which holds its end (RULES C3); commands may go before it in one piece.
+        """Send the text, the last block of which holds its end (RULES C3), in one piece with commands around it.
 
-        `with_envelope`: MAIL and RCPT are among them, so that replies may come before all of it has left (RULES B6).
+        `with_envelope`: MAIL and RCPT go before it, so that replies may come before all of it has left (RULES B6).
+        `after` are those of the next message.
 
         A block in `timeouts.data` is the slowest that is borne: 1.4 KiB a second, as the times of RFC 5321 have it.
         Raises Failure.
@@ -487,10 +492,10 @@ class Connection(smtplib.SMTP):
         self.committed = True
         self.stage = Stage.VERDICT
         signals.committed(self.failure("interrupted by a signal"))
-        self.send(block, seconds)
+        self.send(block + self._encoded(after) if after else block, seconds)
 
-    def verdict(self) -> Reply:
-        """Wait for the reply to the text (RULES C3). Raises Failure.
+    def verdict(self, more: bool = False) -> Reply:
+        """Wait for the reply to the text (RULES C3); `more` has been asked for in the same flight. Raises Failure.
 
         A server that says more than it was asked may mean something else by its 2yz, such as a text that it believes to
         have ended early; then nobody knows. Two things show that: its kernel had not got the end of the text yet, or
@@ -498,6 +503,8 @@ class Connection(smtplib.SMTP):
         """
         self.stage = Stage.VERDICT
         reply = self.reply(self.smart_host.timeouts.final)
+        if more:
+            return reply
         if reply.kind == 2 and self._unacknowledged():
             raise self.failure(f'sent "{reply}" before it had the whole text,')
         spare = self.spare()
@@ -519,6 +526,13 @@ class Connection(smtplib.SMTP):
         with contextlib.suppress(Exception):
             return self.pending()
         return None
+
+    def begin_again(self) -> None:
+        """Another message follows on this connection."""
+        total = self.smart_host.timeouts.total
+        self._end = time.monotonic() + total if total else float("inf")
+        self.committed = False
+        self.stage = Stage.OFFER
 
     def leave(self) -> None:
         """QUIT, where a command may stand, without waiting for an answer; then close. This cannot fail (RULES A5)."""

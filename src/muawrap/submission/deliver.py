@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from muawrap.failure import REFUSED, TRY_AGAIN, UNCERTAIN, Failure, Stage
 from muawrap.mail import Receipt, Transaction, Way
-from muawrap.submission import transact, wire
-from muawrap.submission.connection import Trace
+from muawrap.submission import transact
+from muawrap.submission.connection import Connection, Trace
 from muawrap.submission.opening import Opening
 from muawrap.submission.ready import ready
 
@@ -15,7 +16,21 @@ BEFORE_MAIL = (Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.STARTTLS, Stage.
 """Stages whose troubles are the host's own, never a verdict on the message (RULES C1)."""
 
 
-def deliver(transaction: Transaction, trace: Trace | None = None, opening: Opening | None = None) -> Receipt:
+Hand = Callable[[Connection, Transaction, Way], Receipt]
+"""What hands a message over a connection that is ready, and sees to the connection."""
+
+
+def _once(connection: Connection, transaction: Transaction, way: Way) -> Receipt:
+    """One message over a connection of its own. Raises Failure."""
+    try:
+        return transact.hand_over(connection, transaction, way)
+    finally:
+        connection.leave()
+
+
+def deliver(
+    transaction: Transaction, trace: Trace | None = None, opening: Opening | None = None, hand: Hand = _once
+) -> Receipt:
     """Hand the message to the first smart host that takes it (RULES C). Raises Failure.
 
     `opening` is that of the first smart host, where it has been made already.
@@ -23,7 +38,8 @@ def deliver(transaction: Transaction, trace: Trace | None = None, opening: Openi
     failures: list[Failure] = []
     for way in transaction.ways:
         try:
-            receipt = _one(transaction, way, opening or Opening(way.host), trace)
+            connection = ready(opening or Opening(way.host), transaction.hostname, trace)
+            receipt = hand(connection, transaction, way)
             return receipt._replace(degraded=tuple(map(str, failures)))
         except Failure as failure:
             if is_final(failure, transaction.tempfail):
@@ -34,7 +50,7 @@ def deliver(transaction: Transaction, trace: Trace | None = None, opening: Openi
     if transaction.dial_delay and all(failure.stage is Stage.CONNECT for failure in failures):
         # The line may still be coming up: once more, and never after a connection (RULES C6).
         time.sleep(transaction.dial_delay)
-        return deliver(transaction._replace(dial_delay=0), trace)
+        return deliver(transaction._replace(dial_delay=0), trace, hand=hand)
     raise _summary(failures)
 
 
@@ -56,31 +72,3 @@ def _summary(failures: list[Failure]) -> Failure:
     lead = TRY_AGAIN if any(failure.lead == TRY_AGAIN for failure in failures) else REFUSED
     advice = next((failure.advice for failure in failures if failure.advice and failure.lead == lead), "")
     return Failure("no smart host took the message", lead=lead, reasons=tuple(failures), advice=advice)
-
-
-def _one(transaction: Transaction, way: Way, opening: Opening, trace: Trace | None) -> Receipt:
-    """The whole dialogue with one smart host. Raises Failure."""
-    host = way.host
-    connection = ready(opening, transaction.hostname, trace)
-    try:
-        transact.fits(connection, transaction, way)
-        reply = transact.offer(connection, transaction, way)
-    except Failure:
-        raise
-    except (Exception, KeyboardInterrupt) as error:
-        if not connection.committed:
-            raise
-        bug = f"internal error: {type(error).__name__}: {error}"
-        what = "interrupted" if isinstance(error, KeyboardInterrupt) else bug
-        raise connection.failure(what) from error
-    finally:
-        connection.leave()
-    return Receipt(
-        host=str(host),
-        sender=way.sender,
-        tls=connection.tls_name,
-        user=host.auth.user,
-        size=wire.size(way.header, transaction.body),
-        reply=str(reply),
-        rewritten=way.rewritten,
-    )

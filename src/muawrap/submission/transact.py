@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from muawrap.failure import REFUSED, Failure, Stage
-from muawrap.mail import Recipient, Reply, Transaction, Way
+from muawrap.mail import Receipt, Recipient, Reply, Transaction, Way
 from muawrap.submission import wire
 from muawrap.submission.connection import Connection
 
@@ -14,10 +14,51 @@ ONE_FLIGHT = 64 * 1024
 """Octets of a message that leaves together with its envelope: what a receiver's window takes without waiting."""
 
 
+Lines = Sequence[tuple[str, str]]
+"""Commands, each with what may be told of it; "" is the command itself."""
+
+
+def hand_over(
+    connection: Connection,
+    transaction: Transaction,
+    way: Way,
+    fresh: bool = True,
+    asked: bool = False,
+    ahead: Lines = (),
+) -> Receipt:
+    """The message over a connection that stands where MAIL may follow. Raises Failure.
+
+    `fresh`: it has carried no message yet, so that the host has had no time to go away.
+    `asked`: its MAIL and RCPT have been sent already, with the text before; `ahead` are those of the next one, to be
+    sent with this text.
+    """
+    try:
+        if not asked:
+            connection.stage = Stage.OFFER
+            connection.hush()  # a 421 that is there before MAIL is no verdict on the message
+            fits(connection, transaction, way)
+        reply = offer(connection, transaction, way, fresh, asked, ahead)
+    except Failure:
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        if not connection.committed:
+            raise
+        bug = f"internal error: {type(error).__name__}: {error}"
+        what = "interrupted" if isinstance(error, KeyboardInterrupt) else bug
+        raise connection.failure(what) from error
+    return Receipt(
+        host=str(way.host),
+        sender=way.sender,
+        tls=connection.tls_name,
+        user=way.host.auth.user,
+        size=wire.size(way.header, transaction.body),
+        reply=str(reply),
+        rewritten=way.rewritten,
+    )
+
+
 def fits(connection: Connection, transaction: Transaction, way: Way) -> None:
     """Whether this host can take this message at all (RULES C1). Raises Failure."""
-    connection.stage = Stage.OFFER
-    connection.hush()  # a 421 that is there before MAIL is no verdict on the message
     limit = connection.capabilities.size_limit
     size = wire.size(way.header, transaction.body)
     if limit and size > limit:
@@ -28,27 +69,30 @@ def fits(connection: Connection, transaction: Transaction, way: Way) -> None:
         raise connection.failure(f"does not take addresses beyond ASCII{whom} (SMTPUTF8)", lead=REFUSED)
 
 
-def offer(connection: Connection, transaction: Transaction, way: Way) -> Reply:
+def offer(connection: Connection, transaction: Transaction, way: Way, fresh: bool, asked: bool, ahead: Lines) -> Reply:
     """MAIL, every RCPT, the text: one of each, in as few flights as the host allows (RULES B). Raises Failure."""
     offers = connection.capabilities.offers
     connection.hide_words(_hidden(transaction.recipients))
-    envelope = _envelope(connection, transaction, way)
+    lines = envelope(connection, transaction, way)
     text = wire.text(way.header, transaction.body)
     size = wire.size(way.header, transaction.body)
     chunk = (f"BDAT {size} LAST", "")
-    if not offers("PIPELINING"):
-        _agreed(connection, transaction, [partial(connection.command, line, shown=shown) for line, shown in envelope])
-    elif offers("CHUNKING") and len(envelope) == 2 and size <= ONE_FLIGHT and way is transaction.ways[-1]:
+    alone = len(lines) == 2 and size <= ONE_FLIGHT and way is transaction.ways[-1] and fresh and not ahead
+    if asked:
+        _agreed(connection, transaction, [connection.reply] * len(lines))
+    elif not offers("PIPELINING"):
+        _agreed(connection, transaction, [partial(connection.command, line, shown=shown) for line, shown in lines])
+    elif offers("CHUNKING") and alone:
         # With one recipient nothing can be half delivered, so all of it leaves at once (RULES B6).
-        connection.text(wire.as_chunk(text), before=[*envelope, chunk], with_envelope=True)
+        connection.text(wire.as_chunk(text), before=[*lines, chunk], with_envelope=True)
         return _all_accepted(connection, transaction)
     else:
         connection.hush()
-        connection.flight(envelope)
-        _agreed(connection, transaction, [connection.reply] * len(envelope))
+        connection.flight(lines)
+        _agreed(connection, transaction, [connection.reply] * len(lines))
     if offers("CHUNKING"):
-        connection.text(wire.as_chunk(text), before=[chunk])
-        return _chunk_accepted(connection)
+        connection.text(wire.as_chunk(text), before=[chunk], after=ahead)
+        return _chunk_accepted(connection, more=bool(ahead))
     connection.stage = Stage.DATA
     reply = connection.command("DATA")
     if reply.code != 354:
@@ -57,7 +101,7 @@ def offer(connection: Connection, transaction: Transaction, way: Way) -> Reply:
     return _accepted(connection)
 
 
-def _envelope(connection: Connection, transaction: Transaction, way: Way) -> list[tuple[str, str]]:
+def envelope(connection: Connection, transaction: Transaction, way: Way) -> Lines:
     """MAIL and all RCPT, each with what may be told of it."""
     notify = f" NOTIFY={transaction.notify}" if transaction.notify and connection.capabilities.offers("DSN") else ""
     mail = f"MAIL FROM:<{way.sender}>{_mail_parameters(connection, transaction, way)}"
@@ -112,7 +156,7 @@ def _all_accepted(connection: Connection, transaction: Transaction) -> Reply:
     return _chunk_accepted(connection)
 
 
-def _chunk_accepted(connection: Connection) -> Reply:
+def _chunk_accepted(connection: Connection, more: bool = False) -> Reply:
     """The 2yz to BDAT LAST. Raises Failure for everything else.
 
     No 354 stands before it, so that one reply too many would make the answer to RCPT the verdict. What shows that,
@@ -120,15 +164,15 @@ def _chunk_accepted(connection: Connection) -> Reply:
     without such codes that says one 250 too many, and the true verdict later than all others, is believed: only the
     answer to QUIT could tell, and that costs a round trip.
     """
-    reply = _accepted(connection)
+    reply = _accepted(connection, more)
     if reply.lines[0].startswith("2.1."):
         raise connection.failure(f'sent "{reply}", which is about an address,')
     return reply
 
 
-def _accepted(connection: Connection) -> Reply:
+def _accepted(connection: Connection, more: bool = False) -> Reply:
     """The 2yz to the text. Raises Failure for everything else."""
-    reply = connection.verdict()
+    reply = connection.verdict(more)
     if reply.kind != 2:
         raise connection.refused(reply)
     return reply

@@ -1,0 +1,88 @@
+"""A connection kept over several messages, and made anew where it has gone stale (RULES C8)."""
+
+from __future__ import annotations
+
+from muawrap.failure import UNCERTAIN, Failure, Stage
+from muawrap.mail import Receipt, SmartHost, Transaction, Way
+from muawrap.submission import transact
+from muawrap.submission.connection import Connection, Trace
+from muawrap.submission.deliver import deliver
+
+
+class Line:
+    """Messages for the same hosts go over one connection; close() is its end."""
+
+    def __init__(self, trace: Trace | None = None) -> None:
+        self._trace = trace
+        self._connection: Connection | None = None
+        self._hosts: tuple[tuple[SmartHost, ...], str] | None = None  # and our name for them
+        self._following: Transaction | None = None
+        self._asked: Transaction | None = None  # whose MAIL and RCPT have left already
+
+    def deliver(self, transaction: Transaction, following: Transaction | None = None) -> Receipt:
+        """Hand a message over as `deliver.deliver` does. Raises Failure.
+
+        `following` is the next one, where it is known: its MAIL and RCPT ride with this text, so that each message
+        costs one round trip. After a Failure they are forgotten, and the connection is closed.
+        """
+        self._following = following
+        if self._hosts != _hosts(transaction):
+            self.close()
+        self._hosts = _hosts(transaction)
+        connection = self._connection
+        if connection is not None:
+            connection.begin_again()
+            try:
+                return self._hand(connection, transaction, _way(connection, transaction), fresh=False)
+            except Failure as failure:
+                if not _is_stale(failure):
+                    raise
+        return deliver(transaction, self._trace, hand=self._hand)
+
+    def close(self) -> None:
+        """Take leave of the host."""
+        if self._connection is not None:
+            self._connection.leave()
+        self._connection = self._asked = None
+
+    def _hand(self, connection: Connection, transaction: Transaction, way: Way, fresh: bool = True) -> Receipt:
+        asked = self._asked is transaction
+        self._connection = self._asked = None  # until this has gone well
+        try:
+            ahead = self._ahead(connection)
+            receipt = transact.hand_over(connection, transaction, way, fresh, asked, ahead)
+        except BaseException:
+            connection.leave()
+            raise
+        self._connection = connection
+        self._asked = self._following if ahead else None
+        return receipt
+
+    def _ahead(self, connection: Connection) -> transact.Lines:
+        """MAIL and RCPT of the next message, where it goes the same way and the host takes them in one flight."""
+        offers = connection.capabilities.offers
+        if self._following is None or _hosts(self._following) != self._hosts:
+            return ()
+        if not (offers("PIPELINING") and offers("CHUNKING")):
+            return ()
+        way = _way(connection, self._following)
+        try:
+            transact.fits(connection, self._following, way)
+        except Failure:
+            return ()  # it will be told when its turn comes
+        return transact.envelope(connection, self._following, way)
+
+
+def _hosts(transaction: Transaction) -> tuple[tuple[SmartHost, ...], str]:
+    return tuple(way.host for way in transaction.ways), transaction.hostname
+
+
+def _way(connection: Connection, transaction: Transaction) -> Way:
+    return next(way for way in transaction.ways if way.host == connection.smart_host)
+
+
+def _is_stale(failure: Failure) -> bool:
+    """Whether the host has gone since the last message: it has said nothing about this one (RULES C8)."""
+    if failure.lead == UNCERTAIN or failure.stage not in (Stage.OFFER, Stage.MAIL):
+        return False
+    return failure.reply is None or failure.reply.code == 421

@@ -1,0 +1,168 @@
+"""A connection kept over several messages: what rides with what, when it is made anew, and what ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from muawrap.failure import REFUSED, TRY_AGAIN, UNCERTAIN, Failure
+from muawrap.mail import Transaction
+from muawrap.submission.line import Line
+from tests.submission.offering import login, offer, smart_host
+from tests.submission.test_dialogue import BOTH, CHUNKING, PIPELINING, verbs
+from tests.support.canary import CANARY
+from tests.support.certificates import Authority
+from tests.support.server import Drop, Reset, Server
+
+MANY = ("one@example.net", "two@example.net")
+
+
+@contextmanager
+def line() -> Iterator[Line]:
+    made = Line()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def send(line: Line, transactions: list[Transaction]) -> None:
+    """All of them, each knowing the next one."""
+    for number, transaction in enumerate(transactions):
+        line.deliver(transaction, transactions[number + 1] if number + 1 < len(transactions) else None)
+
+
+def numbered(server: Server, count: int, **fields: object) -> list[Transaction]:
+    return [offer(smart_host(server), text=b"%d\n" % number, **fields) for number in range(count)]  # type: ignore[arg-type]
+
+
+def texts(server: Server) -> list[bytes]:
+    return [message.text.partition(b"\r\n\r\n")[2] for message in server.accepted]
+
+
+def test_each_message_costs_one_flight_on_a_connection_that_is_kept() -> None:
+    """PERFORMANCE P6: the next MAIL and RCPTs ride with the text; the first message has no text to ride with."""
+    with Server(extensions=BOTH) as server, line() as kept:
+        send(kept, numbered(server, 4, to=MANY))
+        kept.close()
+        (session,) = server.finished()
+        assert texts(server) == [b"0\r\n", b"1\r\n", b"2\r\n", b"3\r\n"]
+    envelope = ["MAIL", "RCPT", "RCPT"]
+    assert verbs(session) == [["EHLO"], envelope, *[["BDAT", *envelope]] * 3, ["BDAT"], ["QUIT"]]
+
+
+@pytest.mark.parametrize("extensions", [PIPELINING, CHUNKING, []])
+def test_without_pipelining_and_chunking_nothing_rides_along(extensions: list[str]) -> None:
+    """B5: RFC 2920 and RFC 3030 are both needed for it; the connection is kept all the same."""
+    with Server(extensions=extensions) as server, line() as kept:
+        send(kept, numbered(server, 3))
+        kept.close()
+        (session,) = server.finished()
+        assert texts(server) == [b"0\r\n", b"1\r\n", b"2\r\n"]
+    assert not any({"BDAT", "MAIL"} <= set(flight) for flight in verbs(session))
+
+
+def test_tls_and_auth_happen_once(authority: Authority, tmp_path: Path) -> None:
+    """PERFORMANCE P6."""
+    context = authority.server_context("127.0.0.1")
+    with Server(extensions=BOTH, context=context, users={"alice": CANARY}) as server, line() as kept:
+        host = smart_host(server, "submission", auth=login(), ca_file=str(authority.ca_file(tmp_path / "ca.pem")))
+        send(kept, [offer(host) for _ in range(5)])
+        kept.close()
+        (session,) = server.finished()
+        assert len(server.accepted) == 5
+    assert sum(command.startswith(b"AUTH") for command in session.commands) == 1
+
+
+def test_another_host_is_another_connection() -> None:
+    """E8: one connection while host list and account stay the same."""
+    with Server(extensions=BOTH) as one, Server(extensions=BOTH) as other, line() as kept:
+        send(kept, [*numbered(one, 2), *numbered(other, 2), *numbered(one, 1)])
+        kept.close()
+        assert [len(session.accepted) for session in one.finished()] == [2, 1]
+        assert [len(session.accepted) for session in other.finished()] == [2]
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["MAIL alone", "MAIL with the text before"])
+@pytest.mark.parametrize("gone", [Drop(), Reset(), "421 4.4.2 too long"], ids=["FIN", "RST", "421"])
+def test_a_host_that_is_gone_before_the_next_mail_is_connected_anew(gone: object, asked: bool) -> None:
+    """C8: it has said nothing about this message."""
+    with Server([{"MAIL 2": gone}, {}], extensions=BOTH) as server, line() as kept:  # type: ignore[dict-item]
+        first, second = numbered(server, 2)
+        kept.deliver(first, second if asked else None)
+        kept.deliver(second)
+        kept.close()
+        assert [len(session.accepted) for session in server.finished()] == [1, 1]
+        assert texts(server) == [b"0\r\n", b"1\r\n"]
+
+
+def test_it_is_connected_anew_once() -> None:
+    """C8: a host that goes away again and again is in trouble."""
+    with Server([{"MAIL 2": "421 bye"}, {"MAIL": "421 bye"}], extensions=BOTH) as server, line() as kept:
+        first, second = numbered(server, 2)
+        kept.deliver(first)
+        with pytest.raises(Failure) as caught:
+            kept.deliver(second)
+        assert caught.value.lead == TRY_AGAIN
+        assert len(server.finished()) == 2
+
+
+def test_anew_means_from_the_top_of_the_list() -> None:
+    """C8, C4."""
+    one = Server([{"greeting": "554 no"}, {}], extensions=BOTH)
+    other = Server([{"MAIL 2": Drop()}, {}], extensions=BOTH)
+    with one, other, line() as kept:
+        for _ in range(2):
+            receipt = kept.deliver(offer(smart_host(one), smart_host(other)))
+        assert receipt.host == f"127.0.0.1:{one.port}"
+        assert [len(one.accepted), len(other.accepted)] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("stage", "reply", "lead"),
+    [
+        ("MAIL 2", "550 no", REFUSED),
+        ("MAIL 2", "451 later", TRY_AGAIN),
+        ("RCPT two@example.net", "550 no", REFUSED),
+        ("dot 2", "554 no", REFUSED),
+        ("dot 2", Drop(), UNCERTAIN),
+        ("dot 2", "what?", UNCERTAIN),
+    ],
+)
+def test_a_verdict_on_a_message_is_one_on_a_kept_connection_too(stage: str, reply: object, lead: str) -> None:
+    """C2, C3: and the message after it is not begun."""
+    with Server({stage: reply}, extensions=BOTH) as server, line() as kept:  # type: ignore[dict-item]
+        first, second, third = numbered(server, 3)
+        second = second._replace(recipients=offer(smart_host(server), to=MANY).recipients)
+        kept.deliver(first, second)
+        with pytest.raises(Failure) as caught:
+            kept.deliver(second, third)
+        assert caught.value.lead == lead
+        (session,) = server.finished()
+        assert texts(server) == [b"0\r\n"]
+        assert b"2" not in [message.text.partition(b"\r\n\r\n")[2].strip() for message in session.messages]
+
+
+def test_the_rcpts_of_the_next_message_are_no_part_of_this_verdict() -> None:
+    """B2, C3: a recipient of the next message that is refused leaves this one sent."""
+    with Server({"RCPT bad@example.net": "550 no"}, extensions=BOTH) as server, line() as kept:
+        first, second = numbered(server, 1)[0], offer(smart_host(server), to=("bad@example.net",))
+        assert kept.deliver(first, second).reply.startswith("250")
+        with pytest.raises(Failure) as caught:
+            kept.deliver(second)
+        assert caught.value.recipient == "<bad@example.net>"
+        assert texts(server) == [b"0\r\n"]
+
+
+def test_what_does_not_fit_does_not_ride_along() -> None:
+    """C1: the message before it is sent, and its own failure is told in its turn."""
+    with Server(extensions=["PIPELINING", "CHUNKING", "SIZE 500"]) as server, line() as kept:
+        small, large = offer(smart_host(server)), offer(smart_host(server), text=b"x" * 600 + b"\n")
+        kept.deliver(small, large)
+        with pytest.raises(Failure) as caught:
+            kept.deliver(large)
+        assert "500 are the limit" in str(caught.value)
+        assert len(server.accepted) == 1
