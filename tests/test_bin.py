@@ -43,6 +43,7 @@ def told(*command: str | Path, env: dict[str, str] = MINIMAL, cwd: Path | None =
     return answer
 
 
+@pytest.mark.row("O5")
 def test_a_checkout_starts_isolated_and_without_site(spied: Path) -> None:
     """DESIGN 3: sys.flags of the program that runs."""
     answer = told(spied / "bin" / "sendmail", "-t")
@@ -50,6 +51,7 @@ def test_a_checkout_starts_isolated_and_without_site(spied: Path) -> None:
     assert answer["argv"] == [str(spied / "bin" / "sendmail"), "-t"]
 
 
+@pytest.mark.row("O5")
 def test_the_environment_changes_nothing(spied: Path, tmp_path: Path) -> None:
     """RELIABILITY O5: neither PYTHON* variables nor a file in the current directory get a say."""
     trap = tmp_path / "trap"

@@ -84,6 +84,7 @@ def test_a_configuration_error_is_a_failure_like_any_other(program: Program) -> 
         assert fact in done.sentence
 
 
+@pytest.mark.row("F5")
 def test_nothing_is_left_anywhere(program: Program) -> None:
     """RULES A4: no queue and no file, after a failure either."""
     with closed_port() as port:
@@ -106,6 +107,7 @@ def test_a_delivery_that_needed_a_second_host_is_logged_as_degraded(program: Pro
     assert f'degraded="127.0.0.1:{port}: connection refused' in program.log
 
 
+@pytest.mark.row("S7")
 def test_all_hosts_failed_is_one_line_with_each_reason_in_order(program: Program) -> None:
     """RULES C7."""
     with closed_port() as one, Server({"greeting": "554 5.3.2 not today"}) as two:
@@ -116,6 +118,7 @@ def test_all_hosts_failed_is_one_line_with_each_reason_in_order(program: Program
     assert "554 5.3.2 not today" in done.sentence[second:]
 
 
+@pytest.mark.row("L4")
 @pytest.mark.parametrize("log", ["/dev/full", "/nowhere/log", "/proc/self/mem"])
 def test_log_trouble_never_changes_the_outcome(program: Program, server: Server, log: str) -> None:
     """RULES A5."""
@@ -123,6 +126,7 @@ def test_log_trouble_never_changes_the_outcome(program: Program, server: Server,
     assert (done.status, done.out, done.err) == (0, b"", b"")
 
 
+@pytest.mark.row("O6", "L4")
 @pytest.mark.parametrize("closed", [(1,), (2,), (1, 2)])
 def test_closed_descriptors_change_nothing(program: Program, server: Server, closed: tuple[int, ...]) -> None:
     """RULES A5, RELIABILITY O6: no socket takes their place."""
@@ -214,6 +218,7 @@ def test_the_log_knows_the_message_by_its_id_however_early_it_failed(program: Pr
     assert "id=<1@x.example>" in program.log
 
 
+@pytest.mark.row("S8")
 def test_many_refused_recipients_are_named_up_to_ten(program: Program) -> None:
     """RULES A7."""
     with Server({"RCPT": "550 5.1.1 no such user"}) as server:
@@ -238,6 +243,7 @@ def test_500_recipients_are_one_mail_and_one_data(program: Program, server: Serv
     assert session.commands.count(b"DATA") == 1
 
 
+@pytest.mark.row("S8")
 def test_one_of_500_refused_means_none_delivered(program: Program) -> None:
     """RULES B2."""
     with Server({"RCPT 499": "550 5.1.1 no such user"}) as server:
@@ -289,6 +295,7 @@ def test_empty_input_is_sent_with_the_added_headers(program: Program, server: Se
     assert [line.partition(b":")[0] for line in header.split(b"\r\n") if line] == [b"From", b"Date", b"Message-ID"]
 
 
+@pytest.mark.row("O6", "L1")
 def test_closed_standard_input_is_a_failure_and_no_empty_mail(program: Program, server: Server) -> None:
     """RULES F8."""
     ready(program, server)
@@ -301,6 +308,7 @@ def test_closed_standard_input_is_a_failure_and_no_empty_mail(program: Program, 
     assert server.sessions == []
 
 
+@pytest.mark.row("L1")
 def test_a_directory_as_standard_input_is_one_line(program: Program, server: Server) -> None:
     """RELIABILITY L1: Python itself would die of it in five."""
     folder = os.open("/", os.O_RDONLY)
@@ -365,6 +373,7 @@ class Tell(Action):
             channel.receive()
 
 
+@pytest.mark.row("L3")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(
     ("stage", "lead", "arrives"),
@@ -401,6 +410,7 @@ def test_a_signal_is_a_failure_with_the_lead_that_is_true(
     assert len(server.messages) == arrives
 
 
+@pytest.mark.row("L3")
 def test_a_signal_after_the_verdict_changes_nothing(program: Program) -> None:
     """RULES A5: the writer keeps us listening, and the message has been accepted."""
     with (
@@ -430,6 +440,7 @@ def test_a_signal_after_the_verdict_changes_nothing(program: Program) -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.row("L3")
 def test_an_interrupt_is_one_line_and_nothing_is_sent(program: Program, server: Server) -> None:
     """RULES A3."""
     ready(program, server)
@@ -458,6 +469,7 @@ def _reads_a_pipe(pid: int) -> bool:
     return is_python and "pipe" in Path(f"/proc/{pid}/wchan").read_text()
 
 
+@pytest.mark.row("T7")
 def test_verbose_shows_the_dialogue_without_the_secret(program: Program) -> None:
     """INTERFACE -v; RELIABILITY T7."""
     with Server(users={"al": "s3cret"}) as server:

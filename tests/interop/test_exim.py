@@ -280,6 +280,7 @@ BODIES = {
 }
 
 
+@pytest.mark.row("I5", "G10")
 @pytest.mark.parametrize("body", BODIES)
 def test_the_body_arrives_as_it_was(program: Program, either_exim: Exim, body: str) -> None:
     """F1, F2: each line of it, with -i; LF, CRLF and bare CR are each one line end."""
@@ -309,6 +310,7 @@ def test_a_lone_dot_ends_the_message_where_i_is_not_given(
     assert only(exim).body == expected
 
 
+@pytest.mark.row("G10")
 def test_the_callers_header_keeps_its_bytes_and_order(program: Program, exim: Exim) -> None:
     """F3."""
     header = (
@@ -327,6 +329,7 @@ def test_the_callers_header_keeps_its_bytes_and_order(program: Program, exim: Ex
     assert only(exim).header == header
 
 
+@pytest.mark.row("I7")
 def test_bcc_is_seen_by_nobody(program: Program, either_exim: Exim) -> None:
     """E7, F4."""
     configure(program, either_exim)

@@ -125,6 +125,7 @@ BODIES = {
 }
 
 
+@pytest.mark.row("I5", "G10")
 @pytest.mark.parametrize("body", BODIES)
 def test_the_body_arrives_as_it_was(sending: Program, postfix: Postfix, body: str) -> None:
     """F1, F2: the same bytes whatever is offered; LF, CRLF and bare CR are each one line end."""
@@ -142,6 +143,7 @@ def test_a_large_body_reaches_200_recipients(sending: Program, postfix: Postfix)
     assert (arrived.recipients, arrived.body == expected) == (recipients, True)
 
 
+@pytest.mark.row("G10")
 def test_the_callers_header_keeps_its_bytes_and_order(sending: Program, postfix: Postfix) -> None:
     """F3."""
     header = (
@@ -159,6 +161,7 @@ def test_the_callers_header_keeps_its_bytes_and_order(sending: Program, postfix:
     assert only(postfix).header == header
 
 
+@pytest.mark.row("I7")
 def test_bcc_is_seen_by_nobody(sending: Program, postfix: Postfix) -> None:
     """E7, F4: it is not Postfix that takes it out."""
     header = b"To: a@x.example\nBcc: b@x.example,\n c@x.example\nbcc: d@x.example\nSubject: hi\n"

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from tests.support.canary import assert_silent
+from tests.support.need import missing
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 TABLE = re.compile(r"^[ \t]*\[\[?[\w.-]+\]\]?[ \t]*(#.*)?$", re.MULTILINE)
@@ -36,7 +39,10 @@ class Result:
 
 
 class Program:
-    """A throw-away installation below a temporary folder, with a configuration and a log of its own."""
+    """A throw-away installation below a temporary folder, with a configuration and a log of its own.
+
+    Whatever it says and logs is searched for the password of the tests (RELIABILITY G8).
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -89,6 +95,7 @@ class Program:
             check=False,
             **popen,
         )
+        assert_silent(done.stdout or b"", done.stderr or b"", self.logged)
         return Result(done.returncode, done.stdout, done.stderr)
 
     def named(self, name: str) -> Path:
@@ -100,10 +107,35 @@ class Program:
 
     @property
     def log(self) -> str:
-        return self.log_file.read_text(encoding="utf-8") if self.log_file.exists() else ""
+        return self.logged.decode("utf-8")
+
+    @property
+    def logged(self) -> bytes:
+        """The log as it stands, in octets."""
+        return self.log_file.read_bytes() if self.log_file.is_file() else b""
+
+    def for_everybody(self) -> None:
+        """From now on any user can run it: with sources and an interpreter that everybody may read."""
+        (self.folder / "src").unlink()
+        shutil.copytree(REPOSITORY / "src", self.folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+        (self.bin / "python3").unlink()
+        (self.bin / "python3").symlink_to(python_of_everybody())
+        for file in "pyvenv.cfg", "lib":
+            (self.folder / file).unlink(missing_ok=True)
 
     @staticmethod
     def smart_hosts(*hosts: HasPort | str) -> str:
         """The configuration's line for these servers or URLs."""
         urls = [host if isinstance(host, str) else f"smtp://127.0.0.1:{host.port}" for host in hosts]
         return "smart_hosts = [{}]\n".format(", ".join(f'"{url}"' for url in urls))
+
+
+def python_of_everybody() -> str:
+    """An interpreter that everybody may run: ours, or the system's where ours stands in somebody's home."""
+    for found in os.path.realpath(sys.executable), "/usr/bin/python3":
+        path = Path(os.path.realpath(found))
+        test = [found, "-I", "-S", "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]
+        everybody = path.exists() and all(parent.stat().st_mode & 0o005 == 0o005 for parent in (path, *path.parents))
+        if everybody and subprocess.run(test, check=False).returncode == 0:
+            return str(path)
+    return missing("a Python 3.11 or newer that everybody may run")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import program as module
+from tests.support.canary import FORMS
 from tests.support.need import need, need_module
 from tests.support.program import Program, Result
 
@@ -61,6 +62,20 @@ def test_the_log_stands_among_the_top_level_keys(stand_in: Program, given: str, 
     assert stand_in.config.read_text() == written.replace("LOG", f'log = "{stand_in.log_file}"')
     assert stat.S_IMODE(stand_in.config.stat().st_mode) == 0o600
     assert stat.S_IMODE(stand_in.config.parent.stat().st_mode) == 0o700
+
+
+@pytest.mark.row("G8")
+@pytest.mark.parametrize("where", ["stdout", "stderr", "log"])
+@pytest.mark.parametrize("form", sorted(FORMS))
+def test_a_run_that_tells_the_password_fails_its_test(stand_in: Program, where: str, form: bytes) -> None:
+    """RELIABILITY G8: whatever the test looks at."""
+    log = f">{stand_in.log_file}"
+    to = {"stdout": "", "stderr": ">&2", "log": log}[where]
+    script = stand_in.bin / "sendmail"
+    script.write_text(f"#!/bin/sh\necho before {form.decode()} after {to}\n")
+    script.chmod(0o755)
+    with pytest.raises(AssertionError, match="the password is told"):
+        stand_in.run()
 
 
 def test_smart_hosts_are_servers_or_urls() -> None:
