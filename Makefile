@@ -3,13 +3,13 @@ PYTHON = python3
 VENV = .venv
 IN = $(VENV)/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench torture fuzz clean
 
 demo: $(VENV)/.demo
 	@$(IN)/muawrap demo
 
 test: $(VENV)/.dev
-	$(IN)/python -m pytest $(ARGS)
+	$(IN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 lint: $(VENV)/.dev
 	$(IN)/ruff check .
@@ -18,6 +18,12 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(IN)/python -m tests.bench $(ARGS)
+
+torture: $(VENV)/.dev
+	$(IN)/python -m tests.torture $(ARGS)
+
+fuzz: $(VENV)/.fuzz
+	$(IN)/python -m tests.fuzz $(if $(TIME),--time $(TIME)) $(ARGS)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +34,10 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	$(IN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/bin/python pyproject.toml
+	$(IN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	@touch $@
 
 clean:

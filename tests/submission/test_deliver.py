@@ -148,6 +148,7 @@ class Interrupt(Action):
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
+@pytest.mark.row("L3")
 @pytest.mark.parametrize("stage", ["greeting", "EHLO", "AUTH", "RCPT", "DATA"])
 def test_an_interruption_before_the_dot_ends_it_at_once(stage: str) -> None:
     """C3: nothing was sent, and no socket stays open."""
@@ -158,6 +159,7 @@ def test_an_interruption_before_the_dot_ends_it_at_once(stage: str) -> None:
         assert server.accepted == []
 
 
+@pytest.mark.row("L3")
 def test_an_interruption_after_the_dot_is_uncertain() -> None:
     """C3: Ctrl-C does not make it "not sent"."""
     with Server({"dot": Then(Interrupt(), Drop())}) as server:
@@ -165,6 +167,7 @@ def test_an_interruption_after_the_dot_is_uncertain() -> None:
         assert (failure.lead, failure.stage, failure.what) == (UNCERTAIN, Stage.VERDICT, "interrupted")
 
 
+@pytest.mark.row("L2")
 @pytest.mark.parametrize(("error", "lead"), [(MemoryError(), UNCERTAIN), (RuntimeError("bug"), UNCERTAIN)])
 def test_a_bug_after_the_dot_is_uncertain(error: Exception, lead: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """C3: whatever goes wrong with us, the message is out."""
@@ -456,6 +459,7 @@ def test_a_body_that_cannot_be_read_is_not_sent() -> None:
         assert other.sessions == []
 
 
+@pytest.mark.row("L6")
 def test_many_senders_at_once_share_nothing() -> None:
     """A1: no state outlives its message."""
     outcomes: list[str] = []

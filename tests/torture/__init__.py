@@ -1,0 +1,1 @@
+"""Every way to break a delivery at every place, counted."""

@@ -1,0 +1,111 @@
+"""What a run said, held against what happened: the faults of one run, and their sums; pure."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+
+FAULTS = ("lost", "duplicate", "short", "unlabelled", "tracebacks", "wrong status", "hangs")
+KEPT = 20  # faults of a part that are told one by one; the others are counted
+
+_LINE = re.compile(rb"sendmail: (not sent, try again|not sent, refused|may have been sent): [\x20-\x7e]+\n")
+
+
+@dataclass(frozen=True)
+class Run:
+    """How the program ended: its status, None where it had to be killed, and what it said."""
+
+    status: int | None
+    out: bytes
+    err: bytes
+
+
+def faults(
+    run: Run,
+    copies: Sequence[bytes],
+    text: bytes,
+    *,
+    end_left: bool | None = None,
+    heard: bool = False,
+    mute: bool = False,
+) -> set[str]:
+    """Where the promise was broken (RULES A1 to A3, C3).
+
+    copies    the messages that servers took to their end, `text` being what a whole one is
+    end_left  whether the end of the message can have been handed over; None where nobody knows
+    heard     the verdict, which was good, was handed to the program whole
+    mute      standard error could not be written
+    """
+    found = set()
+    if len(copies) > 1:
+        found.add("duplicate")
+    if any(copy != text for copy in copies):
+        found.add("short")
+    if run.status is None:
+        return found | {"hangs"}
+    if run.status not in (0, 1) or (heard and run.status):
+        found.add("wrong status")
+    if b"Traceback" in run.err or b"Fatal Python error" in run.err:
+        found.add("tracebacks")
+    if run.status == 0:
+        if not copies:
+            found.add("lost")
+        if run.out or run.err:
+            found.add("unlabelled")
+    elif not (mute and not run.err) and not _is_true(run, bool(copies), end_left):
+        found.add("unlabelled")
+    return found
+
+
+def _is_true(run: Run, arrived: bool, end_left: bool | None) -> bool:
+    """Whether one line, and nothing else, says what became of the message."""
+    line = _LINE.fullmatch(run.err)
+    if line is None or run.out:
+        return False
+    if line[1] == b"may have been sent":
+        return b" [Message-ID " in run.err and (arrived or end_left is not False)
+    return not arrived
+
+
+@dataclass
+class Tally:
+    """The sums of one part of the torture, and the first of its faults in words."""
+
+    part: str
+    runs: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    told: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, where: str, found: Collection[str], run: Run | None = None) -> None:
+        self.runs += 1
+        self.counts.update(found)
+        if found and len(self.told) < KEPT:
+            said = "" if run is None else f": {run.status} {(run.out + run.err)[-400:]!r}"
+            self.told.append(f"{where}: {', '.join(sorted(found))}{said}")
+
+    def merge(self, other: Tally) -> None:
+        self.runs += other.runs
+        self.counts += other.counts
+        self.told = (self.told + other.told)[:KEPT]
+        self.notes += [note for note in other.notes if note not in self.notes]
+
+    @property
+    def good(self) -> bool:
+        return self.runs > 0 and not any(self.counts.values())
+
+
+def table(tallies: Iterable[Tally]) -> str:
+    """All of them as it is printed."""
+    head = ("part", "runs", *FAULTS, "verdict")
+    rows = [
+        (each.part, str(each.runs), *(str(each.counts[fault]) for fault in FAULTS), "good" if each.good else "BAD")
+        for each in tallies
+    ]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) if number == 0 else cell.rjust(width) for number, (cell, width) in cells).rstrip()
+        for cells in (list(enumerate(zip(row, widths, strict=True))) for row in (head, *rows))
+    )
