@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.support import server
+from tests.support import canary, server
 from tests.support.canary import assert_silent
 from tests.support.certificates import Authority
 from tests.support.program import Program
@@ -37,3 +37,9 @@ def closed_port() -> Iterator[int]:
     """A loopback port on which nothing listens."""
     with server.closed_port() as port:
         yield port
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Figures that `make torture` prints (with several processes each has its own, and none is told)."""
+    if canary.searched:
+        terminalreporter.write_line(f"the password was looked for in {canary.searched} outputs")

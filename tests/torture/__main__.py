@@ -9,10 +9,17 @@ import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 
-from tests.torture import calls, crowd, cuts, memory
+from tests.torture import calls, crowd, cuts, memory, suites, texts
 from tests.torture.tally import Tally, table
 
-PARTS = {"cuts": cuts.jobs, "calls": calls.jobs, "memory": memory.jobs, "crowd": crowd.jobs}
+PARTS = {
+    "cuts": cuts.jobs,
+    "calls": calls.jobs,
+    "memory": memory.jobs,
+    "crowd": crowd.jobs,
+    "texts": texts.jobs,
+    "suites": suites.jobs,
+}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The address space limited, in steps, from where Python itself starts to where the program works (figure G9)."""
+"""The address space limited, in steps, from where Python starts to where the program works; and 1 GiB of mail (G9)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.bench.lab import Case, Lab
+from tests.bench.peers import Peer, muawrap
 from tests.torture.calls import PROGRAM
 from tests.torture.scenes import SCENES, Scene, Stage, staged
 from tests.torture.tally import Run, Tally, faults
@@ -15,6 +17,7 @@ from tests.torture.warm import PATIENCE
 
 MIB = 1024  # of the KiB that ulimit counts in
 MOST = 48 * MIB  # where the program must work
+HUGE, HUGE_PEAK = 1 << 30, 40 << 20  # octets of a message, and of memory for it
 GOOD = 3  # steps in a row that worked, until the rest of them will
 
 PYTHON = (sys.executable, "-I", "-S")
@@ -61,6 +64,18 @@ def tortured(scene: Scene, step: int = MIB) -> Tally:
     return tally
 
 
+def huge(mode: str) -> Tally:
+    """A message of 1 GiB, and the most memory that sending it took."""
+    tally = Tally(f"1 GiB: {mode}")
+    with Lab() as lab:
+        sample = lab.run(Peer("muawrap", PROGRAM, {}, muawrap), Case(mode, octets=HUGE), PATIENCE)
+    tally.add(
+        sample.trouble or f"{sample.peak >> 20} MiB", {"lost"} if sample.trouble or sample.peak > HUGE_PEAK else ()
+    )
+    tally.notes.append(f"1 GiB, {mode}: peak of {sample.peak / (1 << 20):.1f} MiB")
+    return tally
+
+
 def _limits(first: int, step: int, worked: list[int]) -> Iterator[int]:
     for limit in range(first, MOST, step):
         if len(worked) == GOOD:
@@ -77,4 +92,5 @@ def _one(stage: Stage, limit: int, tally: Tally) -> Run:
 def jobs(sample: bool) -> list[tuple[Callable[..., Tally], tuple[object, ...]]]:
     """What may run side by side."""
     scenes = [scene for scene in SCENES if scene.name in ("clear, DATA", "TLS, DATA")]
-    return [(tortured, (scene, 2 * MIB if sample else MIB // 4)) for scene in (scenes[:1] if sample else scenes)]
+    sweeps = [(tortured, (scene, 2 * MIB if sample else MIB // 4)) for scene in (scenes[:1] if sample else scenes)]
+    return [*sweeps, *([] if sample else [(huge, ("plain",)), (huge, ("starttls",))])]

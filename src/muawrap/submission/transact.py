@@ -36,8 +36,20 @@ def hand_over(
         if not asked:
             connection.stage = Stage.OFFER
             connection.hush()  # a 421 that is there before MAIL is no verdict on the message
+            if is_too_wide(connection, transaction):
+                transaction, way = _in_seven_bits(transaction, way)
             fits(connection, transaction, way)
         reply = offer(connection, transaction, way, fresh, asked, ahead)
+        return Receipt(
+            host=str(way.host),
+            sender=way.sender,
+            tls=connection.tls_name,
+            user=way.host.auth.user,
+            size=wire.size(way.header, transaction.body),
+            reply=str(reply),
+            rewritten=way.rewritten,
+            eight_bit=is_too_wide(connection, transaction) or not (way.header.isascii() or _is_wide(connection)),
+        )
     except Failure:
         raise
     except (Exception, KeyboardInterrupt) as error:
@@ -46,15 +58,23 @@ def hand_over(
         bug = f"internal error: {type(error).__name__}: {error}"
         what = "interrupted" if isinstance(error, KeyboardInterrupt) else bug
         raise connection.failure(what) from error
-    return Receipt(
-        host=str(way.host),
-        sender=way.sender,
-        tls=connection.tls_name,
-        user=way.host.auth.user,
-        size=wire.size(way.header, transaction.body),
-        reply=str(reply),
-        rewritten=way.rewritten,
-    )
+
+
+def is_too_wide(connection: Connection, transaction: Transaction) -> bool:
+    """Whether a text has octets beyond ASCII, and the host takes seven bits only (RFC 6152)."""
+    return transaction.body.eight_bit and not _is_wide(connection)
+
+
+def _is_wide(connection: Connection) -> bool:
+    return connection.capabilities.offers("8BITMIME")
+
+
+def _in_seven_bits(transaction: Transaction, way: Way) -> tuple[Transaction, Way]:
+    """What such a host gets: text in quoted-printable, as far as it can be (RULES F6). Raises Failure."""
+    from muawrap.submission import mime
+
+    made = mime.recoding(way.header, transaction.body, seven_bit=True)
+    return transaction._replace(body=made.body), way._replace(header=made.header(way.header))
 
 
 def fits(connection: Connection, transaction: Transaction, way: Way) -> None:
@@ -77,7 +97,7 @@ def offer(connection: Connection, transaction: Transaction, way: Way, fresh: boo
     text = wire.text(way.header, transaction.body)
     size = wire.size(way.header, transaction.body)
     chunk = (f"BDAT {size} LAST", "")
-    alone = len(lines) == 2 and size <= ONE_FLIGHT and way is transaction.ways[-1] and fresh and not ahead
+    alone = len(lines) == 2 and size <= ONE_FLIGHT and way.host == transaction.ways[-1].host and fresh and not ahead
     if asked:
         _agreed(connection, transaction, [connection.reply] * len(lines))
     elif not offers("PIPELINING"):
@@ -103,16 +123,13 @@ def offer(connection: Connection, transaction: Transaction, way: Way, fresh: boo
 
 def envelope(connection: Connection, transaction: Transaction, way: Way) -> Lines:
     """MAIL and all RCPT, each with what may be told of it."""
-    notify = f" NOTIFY={transaction.notify}" if transaction.notify and connection.capabilities.offers("DSN") else ""
     mail = f"MAIL FROM:<{way.sender}>{_mail_parameters(connection, transaction, way)}"
     connection.stage = Stage.MAIL
-    return [
-        (mail, ""),
-        *(
-            (f"RCPT TO:<{recipient.address}>{notify}", f"RCPT TO:{recipient.shown}{notify}")
-            for recipient in transaction.recipients
-        ),
-    ]
+    lines = [(mail, "")]
+    for recipient in transaction.recipients:
+        parameters = _rcpt_parameters(connection, transaction, recipient)
+        lines.append((f"RCPT TO:<{recipient.address}>{parameters}", f"RCPT TO:{recipient.shown}{parameters}"))
+    return lines
 
 
 def _agreed(connection: Connection, transaction: Transaction, replies: Sequence[Callable[[], Reply]]) -> None:
@@ -190,6 +207,14 @@ def _mail_parameters(connection: Connection, transaction: Transaction, way: Way)
         ("DSN", f"ENVID={transaction.envelope_id}" if transaction.envelope_id else ""),
     ]
     return "".join(f" {parameter}" for keyword, parameter in parameters if parameter and offered.offers(keyword))
+
+
+def _rcpt_parameters(connection: Connection, transaction: Transaction, recipient: Recipient) -> str:
+    """NOTIFY and ORCPT (RFC 3461), where they are asked for and offered."""
+    if not transaction.notify or not connection.capabilities.offers("DSN"):
+        return ""
+    original = f" ORCPT=rfc822;{recipient.original}" if recipient.original else ""
+    return f" NOTIFY={transaction.notify}{original}"
 
 
 def _hidden(recipients: tuple[Recipient, ...]) -> set[str]:
