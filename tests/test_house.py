@@ -19,7 +19,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "muawrap"
 FLOORS = (
     {"mail"},
     {"failure", "addresses"},
-    {"trust", "extras", "signals"},
+    {"trust", "extras", "charset", "signals", "sysexits"},
     {"schema"},
     {"document"},
     {"environment"},
@@ -27,6 +27,8 @@ FLOORS = (
     {"report"},
     {"reading", "routing", "submission"},  # the stations: none imports another
     {"keeping"},
+    {"errand"},
+    {"session"},
     {"sendmail"},
     {"admin"},
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from enum import Enum
 
@@ -46,6 +47,7 @@ class Failure(Exception):
     reply     the host's own reply, whole
     advice    what to do about it
     reasons   the failures this one sums up, in order
+    status    that of sysexits.h, where stage and reply do not tell it; 0: they do
     degraded  why the hosts before this one did not take the message, for the log
     """
 
@@ -60,6 +62,7 @@ class Failure(Exception):
         reply: Reply | None = None,
         advice: str = "",
         reasons: tuple[Failure, ...] = (),
+        status: int = 0,
     ) -> None:
         super().__init__(what)
         self.what = what
@@ -70,6 +73,7 @@ class Failure(Exception):
         self.reply = reply
         self.advice = advice
         self.reasons = reasons
+        self.status = status
         self.degraded: tuple[str, ...] = ()
 
     def sentence(self, named: int = NAMED) -> str:
@@ -90,6 +94,22 @@ class Failure(Exception):
 
     def __str__(self) -> str:
         return self.sentence()
+
+
+def unreadable(error: OSError) -> Failure:
+    """The Failure for a message that was spooled and does not come back."""
+    what = f"the message, kept in a file while it is sent, cannot be read again: {error.strerror}"
+    return Failure(what, lead=TRY_AGAIN, advice="look at the disk of TMPDIR, /var/tmp or /tmp")
+
+
+def unexpected(error: Exception) -> Failure:
+    """A Failure as it is; whatever else went wrong as one."""
+    if isinstance(error, Failure):
+        return error
+    if isinstance(error, MemoryError):
+        return Failure("out of memory", lead=TRY_AGAIN)
+    what = f"internal error: {type(error).__name__}: {error}"
+    return Failure(what, advice="please report this", status=os.EX_UNAVAILABLE)
 
 
 def together(failures: Sequence[Failure]) -> Failure:

@@ -9,6 +9,10 @@ from typing import NamedTuple
 
 BLOCK = 256 * 1024
 """Octets read or sent at once: large enough that system calls cost nothing, small beside the memory budget."""
+LINE_LIMIT = 998
+"""Octets of a line without its end (RFC 5321, 4.5.3.1.6)."""
+SIGNATURES = ("dkim-signature", "domainkey-signature", "arc-message-signature")
+"""Fields that vouch for header and body: where one stands, neither may be encoded anew (RULES F6)."""
 
 
 # -- from the command line ------------------------------------------------------------------------------------------
@@ -17,7 +21,7 @@ BLOCK = 256 * 1024
 class Invocation(NamedTuple):
     """What the caller asked for, by options, arguments and the name the program was called by."""
 
-    mode: str = "deliver"  # deliver, verify, queue (print that it is empty), nothing, version, help, refused
+    mode: str = "deliver"  # or smtp, batch, verify, queue (print that it is empty), nothing, version, help, refused
     refusal: str = ""  # why the mode is refused
     recipients: tuple[str, ...] = ()  # address arguments, each as given: an address list (RFC 5322)
     sender: str | None = None  # -f as given; "" is the null sender, None: no -f
@@ -49,6 +53,35 @@ class Header(NamedTuple):
         return text.partition(":")[2].replace("\n", "").strip(" \t")
 
 
+class LongLines:
+    """Looks for lines longer than LINE_LIMIT in the blocks of a text; `found` says whether there was one."""
+
+    def __init__(self) -> None:
+        self.found = False
+        self._begun = 0  # octets of the line that the last block ended in
+
+    def feed(self, block: bytes) -> None:
+        """Look at the next block: at its line ends that are nearly LINE_LIMIT apart, and at no others."""
+        end = block.find(b"\n")
+        if self.found or end < 0:
+            self._begun += len(block)
+            self.found = self.found or self._begun > LINE_LIMIT
+            return
+        self.found = self._begun + end > LINE_LIMIT
+        at = end + 1  # a line begins there
+        while not self.found and at + LINE_LIMIT < len(block):
+            at = block.rfind(b"\n", at, at + LINE_LIMIT + 1) + 1
+            self.found = at == 0
+        self._begun = len(block) - 1 - block.rfind(b"\n", max(at - 1, 0))
+
+
+def has_long_lines(text: bytes) -> bool:
+    """Whether a text has a line that is longer than LINE_LIMIT."""
+    lines = LongLines()
+    lines.feed(text)
+    return lines.found
+
+
 class Body:
     """The text below the header block: lines ended by LF, in memory or in an unlinked file.
 
@@ -61,27 +94,30 @@ class Body:
         self.size = len(memory)
         self.lines = memory.count(b"\n")
         self.eight_bit = not memory.isascii()
+        self.long_lines = has_long_lines(memory)
 
     @classmethod
-    def spooled(cls, file: int, size: int, lines: int, eight_bit: bool) -> "Body":
+    def spooled(cls, file: int, size: int, lines: int, eight_bit: bool, long_lines: bool = False) -> "Body":
         """A body in the open file `file`, from its beginning; the counts were taken while it was written."""
         body = cls(file=file)
-        body.size, body.lines, body.eight_bit = size, lines, eight_bit
+        body.size, body.lines, body.eight_bit, body.long_lines = size, lines, eight_bit, long_lines
         return body
 
-    def blocks(self) -> Iterator[bytes]:
-        """The octets in blocks of at most BLOCK, from the beginning, as often as asked. Raises OSError."""
-        if self._file is None:
-            for offset in range(0, self.size, BLOCK):
-                yield self._memory[offset : offset + BLOCK]
-            return
-        offset = 0
-        while offset < self.size:
-            block = os.pread(self._file, min(BLOCK, self.size - offset), offset)
+    def blocks(self, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """The octets, or those from `begin` to `end`, in blocks of at most BLOCK, as often as asked. Raises OSError."""
+        end = self.size if end is None else end
+        while begin < end:
+            octets = min(BLOCK, end - begin)
+            block = self._memory[begin : begin + octets] if self._file is None else os.pread(self._file, octets, begin)
             if not block:  # what has been written is there, or something is broken
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
-            offset += len(block)
+            begin += len(block)
             yield block
+
+    def __del__(self) -> None:
+        # Of many messages each has its file for as long as anybody may read it, or keep a copy.
+        if self._file is not None:
+            os.close(self._file)
 
 
 class Message(NamedTuple):
@@ -166,6 +202,8 @@ class Recipient(NamedTuple):
     address: str
     trail: tuple[str, ...]
     shown: str  # how it is named to the caller: "<address>", or by whose .forward it was reached (RULES D5)
+    original: str = ""  # the address the caller gave, as xtext for RCPT ORCPT= (RFC 3461, 4.2); "": not told
+    notify: str = ""  # RCPT NOTIFY= of its own (RFC 3461, 4.1); "": that of the message
 
     @property
     def story(self) -> str:
@@ -230,3 +268,4 @@ class Receipt(NamedTuple):
     reply: str = ""
     rewritten: bool = False
     degraded: tuple[str, ...] = ()  # why the hosts before this one did not take it
+    eight_bit: bool = False  # octets beyond ASCII went to a host that does not offer 8BITMIME

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import time
 from collections.abc import Callable
 from typing import NoReturn
@@ -26,6 +27,8 @@ class Facts:
 
     def __init__(self) -> None:
         self.log: tuple[str, ...] = ("syslog",)
+        self.log_format = "text"
+        self.exit_status = "one"
         self.message_id = ""
         self.sender: str | None = None  # "" is the null sender
         self.recipients: tuple[str, ...] = ()
@@ -47,49 +50,67 @@ def success(receipt: Receipt, facts: Facts) -> int:
         ("reply", receipt.reply),
         ("degraded", "; ".join(receipt.degraded)),
         ("from-header", "rewritten" if receipt.rewritten else ""),
+        ("8bit", "pass" if receipt.eight_bit else ""),
     ]
     _log("sent", facts, fields)
     return 0
 
 
-def failure(failure: Failure, facts: Facts | None) -> int:
-    """A message that was not sent, or may not have been: one line for the caller, and a log line."""
+def failure(failure: Failure, facts: Facts, logged: bool = True, spoken: bool = True) -> int:
+    """A message that was not sent, or may not have been: one line for the caller, and a log line.
+
+    Not `spoken`: the caller is told otherwise.
+    """
     kept, trouble = _copy(failure, facts)
     try:
         line = _line(failure, facts, kept, trouble)
     except MemoryError:
         line = f"sendmail: {failure.lead}: out of memory, and so no more can be told\n"
-    _to(2, line)
+    if spoken:
+        _to(2, line)
     try:
-        if facts is not None:
+        if logged:
             _log_failure(failure, facts, kept, trouble)
     except MemoryError:
         pass  # log trouble changes no outcome
-    return 1
+    return _status(failure, facts)
 
 
-def _line(failure: Failure, facts: Facts | None, kept: str, trouble: str) -> str:
+def _status(failure: Failure, facts: Facts) -> int:
+    """1, unless the configuration asks for more (RULES A1); what failed before it was read could not ask."""
+    if facts.exit_status == "one":
+        return 1
+    try:
+        from muawrap import sysexits
+
+        return sysexits.status(failure)
+    except MemoryError:
+        return 1
+
+
+def _line(failure: Failure, facts: Facts, kept: str, trouble: str) -> str:
     """What the caller reads."""
-    identity = f" [Message-ID {facts.message_id}]" if facts and facts.message_id else ""
+    identity = f" [Message-ID {facts.message_id}]" if facts.message_id else ""
     copy = f"kept as {kept}" if kept else f"could not be kept: {trouble}" if trouble else ""
     remarks = [_cut(printable(remark), FIELD_LIMIT) for remark in (failure.advice, copy) if remark]
     tail = _cut(printable(identity), FIELD_LIMIT) + (f" ({'; '.join(remarks)})" if remarks else "")
     head = f"sendmail: {failure.lead}: "
     room = LINE_LIMIT - 1 - len(head) - len(tail)
-    return head + _cut(printable(_as_many_as_fit(failure, room, NAMED)), room) + tail + "\n"
+    return head + _cut(printable(_as_many_as_fit(failure, room, NAMED, _shown)), room) + tail + "\n"
 
 
 def _log_failure(failure: Failure, facts: Facts, kept: str, trouble: str) -> None:
     advice = _cut(f" ({failure.advice})", FIELD_LIMIT) if failure.advice else ""
     fields = [("lead", failure.lead), ("degraded", "; ".join(failure.degraded)), ("kept", kept), ("not-kept", trouble)]
-    room = LINE_LIMIT - len(log_line("failed", facts, fields, 0) + ' error=""\n' + advice)
-    error = _as_many_as_fit(failure, room, max(NAMED, len(failure.reasons))) + advice
+    room = LINE_LIMIT - len(log_line("failed", facts, [*fields, ("error", advice or " ")], 0) + "\n")
+    shown = _in_json if facts.log_format == "json" else _in_quotes
+    error = _as_many_as_fit(failure, room, max(NAMED, len(failure.reasons)), shown) + advice
     _log("failed", facts, [*fields, ("error", error)])
 
 
-def _copy(failure: Failure, facts: Facts | None) -> tuple[str, str]:
+def _copy(failure: Failure, facts: Facts) -> tuple[str, str]:
     """Where the copy is that the owner asked for, or why there is none: nothing else comes of that."""
-    if facts is None or facts.keep is None:
+    if facts.keep is None:
         return "", ""
     try:
         return facts.keep(failure), ""
@@ -103,6 +124,24 @@ def answer(text: str) -> int:
     """What a mode that takes no message has to say."""
     _to(1, text)
     return 0
+
+
+def reply(octets: bytes) -> None:
+    """What a caller by SMTP is told; one that has gone away is told nothing."""
+    try:
+        while octets:
+            try:
+                octets = octets[os.write(1, octets) :]
+            except BlockingIOError:
+                select.select([], [1], [])
+    except OSError:
+        pass
+
+
+def progress(text: str) -> None:
+    """How far a long work has come, on a terminal only: one line that is written again and again."""
+    if os.isatty(2):
+        _to(2, f"\r{text}")
 
 
 def trace(mark: str, line: str) -> None:
@@ -123,8 +162,12 @@ def printable(text: str) -> str:
     return "".join(map(_shown, text))
 
 
-def log_line(event: str, facts: Facts, fields: list[tuple[str, str]], now: float | None = None) -> str:
-    """One line: the time unless `now` is None, the event, and name=value pairs that no value can break out of."""
+Pairs = list[tuple[str, str]]
+"""Names, which are ours, and values, which may be anybody's."""
+
+
+def log_line(event: str, facts: Facts, fields: Pairs, now: float | None = None) -> str:
+    """One line: the time unless `now` is None, the event, and pairs that no value can break out of."""
     pairs = [
         ("id", facts.message_id),
         ("from", "" if facts.sender is None else f"<{facts.sender}>"),
@@ -132,33 +175,68 @@ def log_line(event: str, facts: Facts, fields: list[tuple[str, str]], now: float
         *fields,
         *facts.notes,
     ]
-    return paired(event if now is None else time.strftime("%Y-%m-%dT%H:%M:%S%z ", time.localtime(now)) + event, pairs)
+    stamp = "" if now is None else time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(now))
+    if facts.log_format == "json":
+        return _object([("time", stamp), ("event", event), *pairs])
+    return paired(f"{stamp} {event}".lstrip(), pairs)
 
 
-def paired(line: str, pairs: list[tuple[str, str]], limit: int = LINE_LIMIT) -> str:
-    """A line that goes on with those pairs that have a value; with its end it takes at most `limit` octets."""
+def paired(line: str, pairs: Pairs, limit: int = LINE_LIMIT) -> str:
+    """A line that goes on with name=value for what has a value; with its end it takes at most `limit` octets."""
     for name, value in pairs:
-        room = limit - len(f'{line} {name}=""\n')
+        room = _room(name, limit - len(f'{line} {name}=""\n'))
         if value and room > 0:
-            line += f" {name}={_quoted(value, room if name == 'error' else min(room, FIELD_LIMIT))}"
+            # One plain word stands as it is; that it is cut shows in quotes.
+            plain = len(value) <= room and _PLAIN.fullmatch(value)
+            line += f" {name}={value}" if plain else f' {name}="{_escaped(value, room, _in_quotes)}"'
     return line
+
+
+def _object(pairs: Pairs) -> str:
+    """What has a value as one object of texts (RFC 8259), in LINE_LIMIT with its end."""
+    values: dict[str, str] = {}
+    for name, value in pairs:
+        if value:  # a name stands in it once
+            values[name] = f"{values[name]}; {value}" if name in values else value
+    line = ""
+    for name, value in values.items():
+        begun = f'{line}, "{name}": "' if line else f'"{name}": "'
+        room = _room(name, LINE_LIMIT - len(f'{{{begun}"}}\n'))
+        if room > 0:
+            line = f'{begun}{_escaped(value, room, _in_json)}"'
+    return f"{{{line}}}"
+
+
+def _room(name: str, left: int) -> int:
+    return left if name == "error" else min(left, FIELD_LIMIT)
+
+
+def _escaped(value: str, room: int, shown: Callable[[str], str]) -> str:
+    """A value with each character as it is shown; what is too long is cut between two of them."""
+    pieces = [shown(char) for char in value[: room + 1]]  # none is shown shorter than it is
+    length = sum(map(len, pieces))
+    if length > room:
+        while pieces and length > room - 3:
+            length -= len(pieces.pop())
+        pieces.append("..."[:room])
+    return "".join(pieces)
 
 
 def _shown(char: str) -> str:
     return char if " " <= char <= "~" else char.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
-def _quoted(value: str, room: int) -> str:
-    """A value as it is where it is one plain word, else in quotes with backslash escapes; cut between two of them."""
-    value = value[: room + 1]  # no escape is shorter than what it stands for
-    if len(value) <= room and _PLAIN.fullmatch(value):
-        return value
-    shown = ["\\" + char if char in '\\"' else _shown(char) for char in value]
-    if sum(map(len, shown)) > room:
-        while shown and sum(map(len, shown)) > room - 3:
-            shown.pop()
-        shown.append("..."[:room])
-    return '"' + "".join(shown) + '"'
+def _in_quotes(char: str) -> str:
+    return "\\" + char if char in '\\"' else _shown(char)
+
+
+def _in_json(char: str) -> str:
+    """As JSON has it, in ASCII; an octet that was not UTF-8 is no character there, and shown as elsewhere."""
+    if char in '\\"' or "\ud800" <= char <= "\udfff":
+        return "\\" + _shown(char)
+    if " " <= char <= "~":
+        return char
+    return re.sub("(....)", r"\\u\1", char.encode("utf-16-be").hex())
 
 
 def _cut(text: str, room: int) -> str:
@@ -173,11 +251,11 @@ def _listed(recipients: tuple[str, ...]) -> str:
     return ",".join(recipients)
 
 
-def _as_many_as_fit(failure: Failure, room: int, most: int) -> str:
+def _as_many_as_fit(failure: Failure, room: int, most: int, shown: Callable[[str], str]) -> str:
     """The sentence with as many of its reasons as there is room for, at least one, and how many more there are."""
     named = most
     sentence = failure.sentence(named)
-    while len(printable(sentence)) > room and named > 1:
+    while named > 1 and (len(sentence) > room or sum(map(len, map(shown, sentence))) > room):
         named = max(1, named * 3 // 4)
         sentence = failure.sentence(named)
     return _cut(sentence, room)
@@ -196,7 +274,7 @@ def _to(descriptor: int, text: str) -> None:
         pass
 
 
-def _log(event: str, facts: Facts, fields: list[tuple[str, str]]) -> None:
+def _log(event: str, facts: Facts, fields: Pairs) -> None:
     """Write to the first log that takes the line."""
     for place in facts.log:
         try:

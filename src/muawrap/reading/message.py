@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator
 from itertools import chain
 
 from muawrap.failure import REFUSED, TRY_AGAIN, Failure
-from muawrap.mail import BLOCK, Body, Header, Message
+from muawrap.mail import BLOCK, Body, Header, LongLines, Message
 
 MEMORY = 1024 * 1024  # octets of body kept in memory before a file is used
 HEADER_LIMIT = 4 * 1024 * 1024  # octets of header block; Exim stops at 1 MiB, nobody needs as much
@@ -40,7 +40,12 @@ def read(descriptor: int, dot_ends: bool, max_received: int) -> tuple[Message, H
 
     Lines may end with LF, CRLF or CR, and end with LF afterwards (RULES F1). Raises Failure (RULES F8).
     """
-    written, body = _spool(crlf_as_lf(blocks(descriptor, dot_ends)))
+    return taken(blocks(descriptor, dot_ends), max_received)
+
+
+def taken(source: Iterator[bytes], max_received: int) -> tuple[Message, Headers]:
+    """The same for a message that comes in blocks. Raises Failure (RULES F8), and what the source raises."""
+    written, body = _spool(crlf_as_lf(source))
     received = sum(header.name == "received" for header in written)
     if received > max_received:
         raise Failure(
@@ -55,7 +60,7 @@ def blocks(descriptor: int, dot_ends: bool) -> Iterator[bytes]:
 
     Raises Failure where standard input is closed or cannot be read (RULES F8).
     """
-    source = _octets(descriptor)
+    source = octets(descriptor)
     return _before_dot(source) if dot_ends else source
 
 
@@ -80,7 +85,7 @@ def drain(descriptor: int) -> None:
         pass  # there is nothing to read, and no message depends on it
 
 
-def _octets(descriptor: int) -> Iterator[bytes]:
+def octets(descriptor: int) -> Iterator[bytes]:
     """Blocks from the current offset on, never seeking: anacron and atd hand over their files half read."""
     while True:
         try:
@@ -232,6 +237,7 @@ def _to_file(memory: list[bytes], source: Iterator[bytes]) -> Body:
     """Write a large body into a file without a name. Raises Failure where no folder has room for it."""
     size = lines = 0
     eight_bit = False
+    long_lines = LongLines()
     last = b""
     files = _nameless_files()
     try:
@@ -241,6 +247,7 @@ def _to_file(memory: list[bytes], source: Iterator[bytes]) -> Body:
             size += len(block)
             lines += block.count(b"\n")
             eight_bit = eight_bit or not block.isascii()
+            long_lines.feed(block)
             last = block[-1:]
         if last != b"\n":
             file = _kept(file, size, b"\n", files)
@@ -251,7 +258,7 @@ def _to_file(memory: list[bytes], source: Iterator[bytes]) -> Body:
             lead=TRY_AGAIN,
             advice="it is kept in TMPDIR, /var/tmp or /tmp",
         ) from error
-    return Body.spooled(file, size, lines, eight_bit)
+    return Body.spooled(file, size, lines, eight_bit, long_lines.found)
 
 
 def _kept(file: int, size: int, block: bytes, files: Generator[int, None, None]) -> int:

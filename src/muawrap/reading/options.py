@@ -67,7 +67,6 @@ OPTIONS = (
 )
 
 DAEMON = "this program runs no daemon"
-NOT_YET = "SMTP on standard input is not available in this version"
 MODES = {  # -bX
     "a": "deliver",  # ARPANET mode; CRLF is always accepted
     "m": "deliver",
@@ -81,10 +80,10 @@ MODES = {  # -bX
     "l": DAEMON,
     "df": DAEMON,
     "w": DAEMON,
-    "s": NOT_YET,
-    "S": NOT_YET,
+    "s": "smtp",
+    "S": "batch",
 }
-KNOWN_MODES = ("deliver", "verify", "queue", "nothing", "version", "help")
+KNOWN_MODES = ("deliver", "smtp", "batch", "verify", "queue", "nothing", "version", "help")
 
 NAMES = {  # argv[0] decides, options override
     "mailq": "-bp",
@@ -109,7 +108,7 @@ SHORT_OPTIONS = {
 NEEDS_ATTACHED = ("A", "Q", "T", "r", "s")  # alone they would take the next word in some programs, not in others
 EXIM_MACROS = ("a", "aa", "as", "ai", "i", "m", "r", "s", "t")  # Exim's -oMx takes the next word
 QUEUE_TIME = re.compile(r"[a-z]*[0-9]")  # -q15m, -qf15m, -qp15m: again and again, which takes a daemon
-NO_MESSAGE = re.compile(r"-(?:b[^am]|q|I)")
+NO_MESSAGE = re.compile(r"-(?:b[^amS]|q|I)")
 DASHED = re.compile(r"(?:^|,)\s*-")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -137,10 +136,13 @@ def parse(argv: list[str]) -> Invocation:
     return reading.result()
 
 
-def takes_message(argv: list[str]) -> bool:
-    """Whether a message stands on standard input, as far as a command line tells that cannot be read (RULES A6)."""
+def expected_mode(argv: list[str]) -> str:
+    """What stands on standard input, as far as a command line tells that may be unreadable (RULES A6, E8)."""
+    if "-bs" in argv[1:]:
+        return "smtp"
     name = os.path.basename(argv[0]) if argv else ""
-    return NAMES.get(name, "-i") == "-i" and not any(map(NO_MESSAGE.match, argv[1:]))
+    takes_message = NAMES.get(name, "-i") in ("-i", "-bS") and not any(map(NO_MESSAGE.match, argv[1:]))
+    return "deliver" if takes_message else "refused"
 
 
 def _begins_with_dash(word: str) -> bool:
@@ -282,9 +284,7 @@ class _Reading:
         """RFC 3461, 4.4: at most 100 printable characters, sent as xtext."""
         if not value or len(value) > 100 or not all(" " <= char <= "~" for char in value):
             raise Failure(f"option -V needs 1 to 100 printable ASCII characters, not {value!r}")
-        self.fields["envelope_id"] = "".join(
-            char if "!" <= char <= "~" and char not in "+=" else f"+{ord(char):02X}" for char in value
-        )
+        self.fields["envelope_id"] = addresses.xtext(value)
 
     def long_option(self, value: str) -> None:
         name, _, setting = value.partition("=")
@@ -310,6 +310,9 @@ class _Reading:
             # "sendmail -q user@example.org" is a slip, and a message may be waiting on standard input.
             given = repr(self.operands[0]) if self.operands else "-t"
             raise Failure(f"this mode takes no message and no address, but {given} was given", advice=_SEE)
+        if mode in ("smtp", "batch") and (self.operands or self.fields.get("extract")):
+            given = repr(self.operands[0]) if self.operands else "-t"
+            raise Failure(f"this mode takes its recipients from RCPT, but {given} was given", advice=_SEE)
         if mode == "verify" and not self.operands:
             raise Failure("no address to look up: name one", advice=_SEE)
         if mode == "deliver" and not self.operands and not self.fields.get("extract"):

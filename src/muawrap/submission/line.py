@@ -63,7 +63,7 @@ class Line:
         offers = connection.capabilities.offers
         if self._following is None or _hosts(self._following) != self._hosts:
             return ()
-        if not (offers("PIPELINING") and offers("CHUNKING")):
+        if not (offers("PIPELINING") and offers("CHUNKING")) or transact.is_too_wide(connection, self._following):
             return ()
         way = _way(connection, self._following)
         try:

@@ -211,10 +211,11 @@ def _mail_parameters(connection: Connection, transaction: Transaction, way: Way)
 
 def _rcpt_parameters(connection: Connection, transaction: Transaction, recipient: Recipient) -> str:
     """NOTIFY and ORCPT (RFC 3461), where they are asked for and offered."""
-    if not transaction.notify or not connection.capabilities.offers("DSN"):
+    notify = recipient.notify or transaction.notify
+    if not notify or not connection.capabilities.offers("DSN"):
         return ""
     original = f" ORCPT=rfc822;{recipient.original}" if recipient.original else ""
-    return f" NOTIFY={transaction.notify}{original}"
+    return f" NOTIFY={notify}{original}"
 
 
 def _hidden(recipients: tuple[Recipient, ...]) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from muawrap.failure import TRY_AGAIN, Failure
+from muawrap.failure import unreadable
 from muawrap.mail import Body
 
 
@@ -15,8 +15,7 @@ def text(header: bytes, body: Body) -> Iterator[bytes]:
         yield header + b"\n" + next(blocks, b"")
         yield from blocks
     except OSError as error:
-        what = f"the message, kept in a file while it is sent, cannot be read again: {error.strerror}"
-        raise Failure(what, lead=TRY_AGAIN, advice="look at the disk of TMPDIR, /var/tmp or /tmp") from error
+        raise unreadable(error) from error
 
 
 def size(header: bytes, body: Body) -> int:

@@ -1,0 +1,84 @@
+"""What one call is about: who asks under which configuration; its messages are routed, offered and kept here."""
+
+from __future__ import annotations
+
+import os
+
+from muawrap import report
+from muawrap.config import Config
+from muawrap.failure import Failure
+from muawrap.mail import Body, Invocation, Message, Transaction, has_long_lines
+from muawrap.routing import redirect, transaction
+from muawrap.routing.aliases import Aliases
+from muawrap.routing.forward import Forwards, include
+from muawrap.routing.redirect import Expansion
+
+
+class Errand:
+    """One caller and one configuration."""
+
+    def __init__(self, settings: Config) -> None:
+        self.settings = settings
+        self.who = transaction.caller()
+        self._world = redirect.World(
+            aliases=Aliases(settings.aliases, settings.aliases_may_be_missing),
+            forward=Forwards(settings.forward),
+            include=include,
+            host_local=settings.host_local,
+            local_domains=frozenset(settings.local_domains),
+            admin=settings.admin,
+            qualify_domain=settings.qualify_domain,
+            sees=lambda user: os.getuid() == 0 or user == self.who.login,
+        )
+
+    def facts(self) -> report.Facts:
+        """For the log lines of one message."""
+        facts = report.Facts()
+        settings = self.settings
+        facts.log, facts.log_format, facts.exit_status = settings.log, settings.log_format, settings.exit_status
+        return facts
+
+    def route(self, addresses: list[str]) -> Expansion:
+        """Who gets the message. Raises Failure."""
+        return redirect.expand(addresses, self._world)
+
+    def offer(
+        self, invocation: Invocation, text: Message, expansion: Expansion, facts: report.Facts
+    ) -> Transaction | None:
+        """What the smart hosts are offered; None where everything was discarded. Raises Failure."""
+        facts.recipients = tuple(recipient.shown for recipient in expansion.recipients)
+        facts.notes = [("discarded", trail) for trail in expansion.discarded]
+        if not expansion.recipients:
+            return None
+        made = transaction.build(invocation, self.settings, text, expansion.recipients, self.who)
+        facts.message_id, facts.sender = made.message_id, made.ways[0].sender
+        if made.body.long_lines and self.settings.long_lines == "encode":
+            from muawrap.submission import mime
+
+            made = mime.without_long_lines(made)
+        if made.body.long_lines or has_long_lines(made.ways[0].header):
+            facts.notes.append(("longline", "pass"))
+        return made
+
+    def agree(self, invocation: Invocation, expansion: Expansion) -> None:
+        """Whether all these recipients can have one transaction (RULES B4). Raises Failure."""
+        if expansion.recipients:
+            transaction.build(invocation, self.settings, Message((), Body()), expansion.recipients, self.who)
+
+    def keeps(self, invocation: Invocation, named: list[str], text: Message, facts: report.Facts) -> None:
+        """From now on a failure leaves a copy of the message, where the owner asked for one."""
+        if self.settings.keep_failed:
+            facts.keep = lambda failure: self._keep(failure, invocation, named, text, facts)
+
+    def _keep(
+        self, failure: Failure, invocation: Invocation, named: list[str], text: Message, facts: report.Facts
+    ) -> str:
+        """Write a copy of a message that was not sent; its path. Raises Failure."""
+        from muawrap import keeping
+
+        sender = facts.sender
+        if sender is None:  # it failed before anybody asked
+            domain = self.settings.qualify_domain
+            sender = transaction.login_at(self.who, domain if "." in domain else "")
+        given = keeping.Given(invocation, named, text, sender)
+        return keeping.keep(self.settings.keep_failed, given, failure, facts.message_id)
