@@ -32,6 +32,11 @@ _WORD = r"[^\x00-/:-@\[-^`{-\xa0]"  # RFC 5321, 4.1.2: Let-dig; "_" is met, U-la
 _LABEL = rf"{_WORD}(?:[^\x00-,./:-@\[-^`{{-\xa0]*{_WORD})?"
 _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
 _LITERAL = r"\[[A-Za-z0-9.:-]+\]"  # RFC 5321, 4.1.3, but only what an IP address or a tag is made of
+_LDH = r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)"
+# What IDNA 2003, which Python has, and IDNA 2008 take for different domains, each of which may belong to somebody
+# else (RFC 5894, 7.2): sharp s, final sigma, and the joiners.
+_TWO_WAYS = "[\xdf\u1e9e\u03c2\u200c\u200d]"
+_DOTS = "[.\u3002\uff0e\uff61]"  # RFC 3490, 3.1
 _CONTROL = r"[\x00-\x1f\x7f-\x9f]"
 _NOT_UTF8 = r"[\ud800-\udfff]"
 
@@ -99,6 +104,44 @@ def key(address: str) -> str:
     """What decides whether two addresses are one: local parts exactly, domains without case (RULES B1)."""
     local, domain = split(address)
     return join(local, domain.lower())
+
+
+def in_a_labels(address: str) -> str:
+    """The address with its domain as it travels, and as it is compared (RULES F7). Raises AddressError."""
+    if address.isascii():
+        return address
+    local, domain = split(address)
+    return join(local, a_labels(domain))
+
+
+def a_labels(domain: str) -> str:
+    """A domain in ASCII, each label beyond it as its A-label (RFC 3490). Raises AddressError."""
+    if domain.isascii():
+        return domain
+    made = ".".join(label if label.isascii() else _a_label(label) for label in re.split(_DOTS, domain))
+    if len(made) > DOMAIN_LIMIT:
+        raise AddressError(f"{excerpt(made)} is longer than a domain may be")
+    return made
+
+
+def _a_label(label: str) -> str:
+    """What is made of a label must be one: NFKC turns some characters into dots, blanks and brackets."""
+    from encodings import idna
+
+    if differing := re.search(_TWO_WAYS, label):
+        raise AddressError(f"{excerpt(label)} is one domain or another, as {differing[0]!r} is read; write its A-label")
+    try:
+        made = idna.ToASCII(label).decode("ascii")
+    except UnicodeError:
+        made = ""
+    if not re.fullmatch(_LDH, made):
+        raise AddressError(f"{excerpt(label)} is no label of a domain (IDNA)")
+    return made
+
+
+def xtext(text: str) -> str:
+    """Printable ASCII as a parameter of SMTP takes it (RFC 3461, 4)."""
+    return "".join(char if "!" <= char <= "~" and char not in "+=" else f"+{ord(char):02X}" for char in text)
 
 
 def same(one: str, other: str) -> bool:

@@ -76,10 +76,13 @@ class Config(NamedTuple):
     admin: str = ""
     local_domains: tuple[str, ...] = ()
     log: tuple[str, ...] = ("syslog",)
+    log_format: str = "text"
+    exit_status: str = "one"
     keep_failed: str = ""
     dial_delay: float = 0
     tempfail: str = "final"
     dot_ends_message: bool = True
+    long_lines: str = "encode"
     extract_addresses_remove_arguments: bool = False
     max_received: int = 100
 
@@ -166,14 +169,16 @@ def _open(name: str) -> Document | None:
 
 def _holds_literal(values: object) -> bool:
     """Whether a password stands in the file itself, in whatever table."""
-    if isinstance(values, list):
-        return any(map(_holds_literal, values))
-    if not isinstance(values, dict):
-        return False
-    for key, value in values.items():
-        forms = value if isinstance(value, list) else [value]
-        if (key == "password" and any(isinstance(form, str) for form in forms)) or _holds_literal(value):
-            return True
+    tables = [values]
+    while tables:
+        table = tables.pop()
+        if isinstance(table, dict):
+            password = table.get("password")
+            if any(isinstance(form, str) for form in (password if isinstance(password, list) else [password])):
+                return True
+            tables += table.values()
+        elif isinstance(table, list):
+            tables += table
     return False
 
 

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from muawrap import extras
 from muawrap.failure import Failure
 
+LOOKED = 1024 * 1024  # characters read again to find a line; what it stands on is worth no more than a second
+
 Where = tuple[str | int, ...]
 """A place in a document: ("smart_hosts", 1, "url") is the url of the second smart host."""
 
@@ -77,7 +79,8 @@ def _values(text: str) -> dict[str, Any]:
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """Headers and assignments of a good document, each with the number of its first line."""
+    """Headers and assignments of a good document, each with the number of its first line, as far as LOOKED goes."""
+    looked = 0
     lines: list[str] = []
     for number, line in enumerate(text.split("\n"), 1):
         if not lines and (not line.strip() or line.lstrip().startswith("#")):
@@ -86,6 +89,9 @@ def _statements(text: str) -> Iterator[tuple[int, str]]:
         if len(lines) > 1 and not any(end in line for end in ("]", '"""', "'''")):
             continue  # what goes on over several lines ends with one of these
         statement = "\n".join(lines)
+        looked += len(statement)
+        if looked > LOOKED:
+            return
         try:
             _values(statement)
         except ValueError:
@@ -122,12 +128,18 @@ def _offset(statement: str, where: Where) -> int:
     number = next((number for number, part in enumerate(where) if isinstance(part, int)), None)
     if number is None or "\n" not in statement:
         return 0
+    from bisect import bisect_left
+
     lines = statement.split("\n")
-    for count in range(1, len(lines)):
+    offset = bisect_left(range(1, len(lines)), True, key=lambda count: _reaches(lines[:count], where, number))
+    return offset if offset < len(lines) - 1 else 0
+
+
+def _reaches(lines: list[str], where: Where, number: int) -> bool:
+    """Whether the beginning of a list, as far as it can be read, holds the item at `number` in `where`."""
+    while lines:
         try:
-            values = _values("\n".join((*lines[:count], "]")))
+            return _depth(_values("\n".join((*lines, "]"))), where) > number
         except ValueError:
-            continue
-        if _depth(values, where) > number:
-            return count - 1
-    return 0
+            lines = lines[:-1]
+    return False

@@ -1,0 +1,1 @@
+"""Arbitrary input for everything that reads: targets, their corpus, and the runner."""
