@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -43,3 +44,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Figures that `make torture` prints (with several processes each has its own, and none is told)."""
     if canary.searched:
         terminalreporter.write_line(f"the password was looked for in {canary.searched} outputs")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """A report goes from one process to another as UTF-8, and what a test compares may be anything but that."""
+    return encodable((yield))
+
+
+def encodable(told: Any) -> Any:
+    """The same, with surrogates shown as escapes."""
+    if isinstance(told, str):
+        return told.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(told, dict):
+        return {name: encodable(value) for name, value in told.items()}
+    if isinstance(told, (list, tuple)):
+        return type(told)(map(encodable, told))
+    return told

@@ -198,8 +198,8 @@ GOOD: list[tuple[str, str, str, object]] = [
     ("", "log", '"none"', ("none",)),
     ("", "log", '"/var/log/mail"', ("/var/log/mail",)),
     ("", "log", '["container", "syslog"]', ("container", "syslog")),
-    ("", "log_format", '"text"', None),
-    ("", "exit_status", '"one"', None),
+    ("", "log_format", '"json"', "json"),
+    ("", "exit_status", '"sysexits"', "sysexits"),
     ("", "keep_failed", '"/var/spool/failed"', "/var/spool/failed"),
     ("", "long_lines", '"pass"', None),
     ("", "dial_delay", "1.5", 1.5),
@@ -443,8 +443,6 @@ def test_a_key_of_a_later_version_is_refused_by_name(table: str, key: str, value
     ("table", "key", "value", "sentence"),
     [
         ("tls", "verify", "false", "can only be true in this version"),
-        ("", "exit_status", '"sysexits"', 'can only be "one" in this version'),
-        ("", "log_format", '"json"', 'can only be "text" in this version'),
         ("", "long_lines", '"encode"', 'can only be "pass" in this version'),
         ("", "long_lines", '"refuse"', 'can only be "pass" in this version'),
         ("", "smart_hosts", '["lmtp://a.example:24"]', '"lmtp://a.example:24" is not available in this version'),
@@ -762,6 +760,13 @@ def test_a_password_in_the_file_needs_a_file_that_others_cannot_read(text: str, 
     assert config.load(path, {}).source == path
 
 
+def test_a_password_is_looked_for_however_deep_the_tables_are(tmp_path: Path) -> None:
+    """muawrap.toml(5), Trust: deeper than Python calls itself."""
+    path = written(tmp_path / "muawrap.toml", "a." * 1200 + 'password = "x"\n', 0o644)
+    with pytest.raises(Failure, match="holds a password and is readable by everybody"):
+        config.load(path, {})
+
+
 def test_a_file_that_names_its_password_only_may_be_read_by_all(tmp_path: Path) -> None:
     """muawrap.toml(5), Trust."""
     text = HOSTS + '[auth]\nuser = "al"\npassword = { file = "/etc/muawrap/password" }\n'
@@ -1058,8 +1063,8 @@ ALL_BY_ENVIRONMENT = {
     "MUAWRAP_LOCAL_DOMAINS": "a.example, b.example",
     "MUAWRAP_HOSTNAME": "box.example.org",
     "MUAWRAP_LOG": "container,syslog",
-    "MUAWRAP_LOG_FORMAT": "text",
-    "MUAWRAP_EXIT_STATUS": "one",
+    "MUAWRAP_LOG_FORMAT": "json",
+    "MUAWRAP_EXIT_STATUS": "sysexits",
     "MUAWRAP_KEEP_FAILED": "/var/spool/failed",
     "MUAWRAP_DIAL_DELAY": "2.5",
     "MUAWRAP_TEMPFAIL": "next-host",
@@ -1107,6 +1112,8 @@ def test_everything_a_container_needs_can_be_said_by_the_environment() -> None:
         local_domains=("a.example", "b.example"),
         hostname="box.example.org",
         log=("container", "syslog"),
+        log_format="json",
+        exit_status="sysexits",
         keep_failed="/var/spool/failed",
         dial_delay=2.5,
         tempfail="next-host",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -28,9 +29,10 @@ hostile = st.text(characters)
 brief = st.text(characters, max_size=60)  # four of them, escaped, are not cut
 
 
-def facts(*log: str) -> report.Facts:
+def facts(*log: str, format: str = "text") -> report.Facts:
     made = report.Facts()
     made.log = log
+    made.log_format = format
     made.message_id = "<1@example.org>"
     made.sender = "me@example.org"
     made.recipients = ("<you@example.net>",)
@@ -88,6 +90,48 @@ def test_a_log_line_parses_back_to_what_went_in(fields: list[tuple[str, str]], m
 
 
 @pytest.mark.row("I8")
+@given(st.lists(st.tuples(st.sampled_from(["reply", "host", "error", "user"]), brief.filter(bool)), max_size=3), brief)
+def test_a_line_of_json_says_what_the_line_of_text_says(fields: list[tuple[str, str]], message_id: str) -> None:
+    """muawrap.toml(5), log_format: the same fields, each a text; RELIABILITY I8: and nothing gets out of its value."""
+    known = facts(format="json")
+    known.message_id = message_id
+    line = report.log_line("failed", known, fields)
+    assert re.fullmatch("[ -~]{1,4095}", line)
+    expected: dict[str, str] = {"event": "failed"}
+    known.log_format = "text"
+    for name, value in parsed(report.log_line("failed", known, fields))[1]:
+        expected[name] = f"{expected[name]}; {value}" if name in expected else value
+    # What is no character (RFC 8259, 8.2) is shown as it is told elsewhere, so that every reader takes the line.
+    assert json.loads(line) == {name: re.sub("[\ud800-\udfff]", escaped, value) for name, value in expected.items()}
+
+
+def escaped(found: re.Match[str]) -> str:
+    return report.printable(found[0])
+
+
+def unique(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    """An object in which no name stands twice (RFC 8259, 4)."""
+    assert len({name for name, _ in pairs}) == len(pairs)
+    return dict(pairs)
+
+
+@pytest.mark.row("I8")
+@given(st.lists(hostile, min_size=1, max_size=5), st.integers(1, 3000))
+def test_a_line_of_json_is_bounded_and_json_all_the_same(values: list[str], times: int) -> None:
+    """A7; RELIABILITY I8: cut inside a value, never in the middle of an escape; no half of a character is left."""
+    known = facts(format="json")
+    known.message_id = values[0] * times
+    known.recipients = tuple(value * times for value in values)
+    known.notes = [("discarded", value * times) for value in values]
+    line = report.log_line("failed", known, [("reply", values[-1] * times), ("error", values[-1] * times)], 0)
+    assert re.fullmatch("[ -~]{1,4095}", line)
+    read = json.loads(line, object_pairs_hook=unique)
+    assert list(read)[:2] == ["time", "event"]
+    assert not any(re.search("[\ud800-\udfff]", value) for value in read.values())
+    assert not any(len(value) > report.FIELD_LIMIT for name, value in read.items() if name != "error")
+
+
+@pytest.mark.row("I8")
 @pytest.mark.parametrize("value", ['x lead="sent"', "x\nfailed to=<evil>", '" to=<evil> "', "\\", '\\" to=<evil>'])
 def test_a_forged_field_stays_inside_its_value(value: str) -> None:
     """RELIABILITY I8."""
@@ -112,8 +156,11 @@ def test_notes_follow_the_fields() -> None:
 
 
 def test_a_line_for_a_file_begins_with_the_time() -> None:
-    line = report.log_line("sent", facts(), [], time.time())
-    assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} sent id=", line)
+    """sendmail(8), DIAGNOSTICS: the same in both formats."""
+    stamp = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}"
+    assert re.match(stamp + " sent id=", report.log_line("sent", facts(), [], time.time()))
+    line = report.log_line("sent", facts(format="json"), [], time.time())
+    assert re.match(rf'{{"time": "{stamp}", "event": "sent", "id": "<1@example.org>", "from": ', line)
 
 
 @pytest.mark.row("I8")
@@ -137,6 +184,23 @@ def test_no_field_crowds_out_the_error() -> None:
     assert pairs["to"].endswith(" more")
     assert pairs["lead"] == REFUSED
     assert len(pairs["error"]) > 1000
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+@pytest.mark.parametrize("advice", ["", 'say "yes" \\ "no" \u20ac' * 9])
+def test_the_log_says_how_many_more_there_are_and_ends_with_the_advice(
+    format: str, advice: str, tmp_path: Path
+) -> None:
+    """A7: however long the reasons are, and whatever has to be escaped in them."""
+    for width in range(1, 40):
+        log = tmp_path / str(width)
+        reasons = tuple(Failure(f'"{number}" \u20ac\U0001f4a9 \\ @{"x" * width}') for number in range(200))
+        report.failure(Failure(reasons=reasons, advice=advice), facts(str(log), format=format))
+        line = log.read_text().rstrip("\n")
+        assert 2500 < len(line) < report.LINE_LIMIT
+        error = json.loads(line)["error"] if format == "json" else dict(parsed(line.partition(" ")[2])[1])["error"]
+        told = error.count("@")
+        assert error.endswith(f"; and {200 - told} more" + (f" ({advice})" if advice else ""))
 
 
 @pytest.mark.parametrize(("count", "length"), [(1, 2000), (2, 2000), (100, 20), (10_000, 12)])
@@ -166,6 +230,27 @@ def test_a_failure_is_one_line_and_exit_status_1(lead: str, capfd: pytest.Captur
     assert report.failure(Failure("what\nhappened", lead=lead, advice="do\tthis"), facts("none")) == 1
     line = f"sendmail: {lead}: what\\nhappened [Message-ID <1@example.org>] (do\\tthis)\n"
     assert capfd.readouterr() == ("", line)
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"),
+    [
+        (Failure("no", lead=TRY_AGAIN), os.EX_TEMPFAIL),
+        (Failure("no", lead=UNCERTAIN), os.EX_SOFTWARE),
+        (Failure("no"), os.EX_DATAERR),
+    ],
+)
+def test_those_who_ask_for_sysexits_get_them_and_the_same_line(
+    failure: Failure, status: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A1: success stays 0."""
+    known = facts("none")
+    assert report.failure(failure, known) == 1
+    said = capfd.readouterr()
+    known.exit_status = "sysexits"
+    assert report.failure(failure, known) == status
+    assert capfd.readouterr() == said
+    assert report.success(RECEIPT, known) == 0
 
 
 @given(hostile, hostile, hostile, st.integers(1, 2000))
@@ -214,8 +299,8 @@ def test_a_failure_before_there_is_a_message_is_not_logged(
 ) -> None:
     """E9: who asks for a trail reads the answer."""
     monkeypatch.setattr(report, "_log", lambda *_: pytest.fail("logged"))
-    assert report.failure(Failure("no"), None) == 1
-    assert capfd.readouterr().err == "sendmail: not sent, refused: no\n"
+    assert report.failure(Failure("no"), facts("none"), logged=False) == 1
+    assert capfd.readouterr().err == "sendmail: not sent, refused: no [Message-ID <1@example.org>]\n"
 
 
 # -- where the log goes
@@ -262,7 +347,8 @@ def test_a_log_file_is_made_for_its_owner_alone_and_appended_to(tmp_path: Path) 
 
 
 @pytest.mark.row("F6", "L6")
-def test_a_line_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("format", ["text", "json"])
+def test_a_line_is_one_write(format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """RELIABILITY F6, L6: lines of several programs do not mix."""
     written: list[bytes] = []
     write = os.write
@@ -272,7 +358,7 @@ def test_a_line_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         return write(file, octets)
 
     monkeypatch.setattr(os, "write", counted)
-    report.success(RECEIPT, facts(str(tmp_path / "log")))
+    report.success(RECEIPT, facts(str(tmp_path / "log"), format=format))
     assert len(written) == 1
 
 
@@ -361,7 +447,10 @@ def test_container_is_the_standard_error_of_process_1(tmp_path: Path, monkeypatc
     assert not log.exists()
     log.touch()
     report.success(RECEIPT, facts("container"))
-    assert " sent id=<1@example.org> " in log.read_text()
+    report.success(RECEIPT, facts("container", format="json"))
+    text, line = log.read_text().splitlines()
+    assert " sent id=<1@example.org> " in text
+    assert json.loads(line)["event"] == "sent"
 
 
 # -- syslog
@@ -398,6 +487,24 @@ def test_syslog_gets_one_message_of_facility_mail(syslog: socket.socket, fails: 
     header = rb"[A-Z][a-z]{2} [ 1-3]\d \d\d:\d\d:\d\d muawrap\[%d\]: (failed|sent) id=<1@example.org> " % os.getpid()
     assert re.match(priority + header, line)
     assert b"\n" not in line
+
+
+def test_syslog_gets_an_object_where_that_is_asked_for(syslog: socket.socket) -> None:
+    """muawrap.toml(5), log_format: the time is syslog's own."""
+    report.success(RECEIPT, facts("syslog", format="json"))
+    head, _, line = received(syslog).partition(b": ")
+    assert re.fullmatch(rb"<22>.* muawrap\[\d+\]", head)
+    assert json.loads(line) == {
+        "event": "sent",
+        "id": "<1@example.org>",
+        "from": "<me@example.org>",
+        "to": "<you@example.net>",
+        "host": "smtp.example.org:587",
+        "tls": "TLSv1.3",
+        "user": "al",
+        "size": "1234",
+        "reply": "250 2.0.0 queued as <1>",
+    }
 
 
 def test_the_machines_own_syslog_is_written_to(capfd: pytest.CaptureFixture[str]) -> None:
@@ -448,7 +555,7 @@ def test_however_long_the_reasons_the_line_says_how_many_more_there_are(capfd: p
     reasons = tuple(
         Failure(stage=Stage.RCPT, host="h:25", recipient=f"<r{n}@x>", reply=Reply(550, ("x" * 700,))) for n in range(20)
     )
-    report.failure(Failure(reasons=reasons), None)
+    report.failure(Failure(reasons=reasons), report.Facts(), logged=False)
     said = capfd.readouterr().err
     assert len(said) <= report.LINE_LIMIT
     named = said.count("refused the recipient")
