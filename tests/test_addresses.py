@@ -436,3 +436,60 @@ def test_beyond_ascii_all_but_controls_and_surrogates_may_stand_in_an_address() 
         assert (re.fullmatch(addresses._DOMAIN, char) is not None) == (code > 0xA0)
         if code % 257 == 0 or code < 0x110:
             assert (outcome(f"{char}@x", False) == [Mailbox(char, "x", "", 0, 3, 0, 3)]) == allowed
+
+
+# -- domains as they travel (F7) -------------------------------------------------------------------------------------
+
+A_LABELS = [
+    ("al@example.org", "al@example.org"),
+    ("al@EXAMPLE.org", "al@EXAMPLE.org"),
+    ("al@b\u00fccher.example", "al@xn--bcher-kva.example"),
+    ("al@B\u00dcCHER.Example", "al@xn--bcher-kva.Example"),
+    ("al@bu\u0308cher.example", "al@xn--bcher-kva.example"),
+    ("al@b\u00fccher\u3002example", "al@xn--bcher-kva.example"),
+    ("j\u00f6rg@b\u00fccher.example", "j\u00f6rg@xn--bcher-kva.example"),
+    ("al@\uff45\uff58\uff41.example", "al@exa.example"),
+    ("al@p\u0430ypal.example", "al@xn--pypal-4ve.example"),  # a Cyrillic a
+    ("al@\u4f8b\u3048.\u30c6\u30b9\u30c8", "al@xn--r8jz45g.xn--zckzah"),
+    ("j\u00f6rg", "j\u00f6rg"),
+    ('"\u00e4@b"', '"\u00e4@b"'),
+]
+
+NO_LABELS = [
+    *("stra\u00dfe", "STRA\u1e9eE", "\u03b2\u03cc\u03bb\u03bf\u03c2", "a\u200cb", "a\u200db"),  # two readings
+    *("a\uff1eb", "a\uff20b", "a\u2100b", "a\u3000b", "a\uff0fb", "\uff1c\uff1e\uff0c", "\uff0da\u00fc"),  # by NFKC
+    *("a\u202eb", "\u05d0a", "\ud800", "\ufffd", "\xad", "xn--\u00fc", "\u00fc" * 60, "\u00fc-", "-\u00fc", "\u3002", "a\uff0e"),
+]
+
+
+@pytest.mark.row("I10 A-labels")
+@pytest.mark.parametrize(("address", "expected"), A_LABELS)
+def test_a_domain_beyond_ascii_becomes_a_labels(address: str, expected: str) -> None:
+    """F7: one that only looks like another is another; made once, they stay."""
+    assert addresses.in_a_labels(address) == expected
+    assert addresses.in_a_labels(expected) == expected
+
+
+@pytest.mark.row("I10 A-labels")
+@pytest.mark.parametrize("label", NO_LABELS, ids=ascii)
+def test_what_idna_forbids_or_reads_in_two_ways_is_refused(label: str) -> None:
+    """F7: nothing that NFKC makes of a character gets into a command."""
+    with pytest.raises(AddressError):
+        addresses.in_a_labels(f"al@{label}.example")
+
+
+@pytest.mark.row("I10 A-labels")
+@given(st.text(min_size=1, max_size=80), st.text(max_size=5))
+def test_whatever_becomes_of_a_domain_can_stand_in_a_command(text: str, more: str) -> None:
+    """F7, I1: labels of letters, digits and hyphens, or an error."""
+    try:
+        made = addresses.in_a_labels(addresses.parse_one(f"al@\u00fc{text}.{more}x").address)
+    except AddressError:
+        return
+    assert re.fullmatch(r"al@[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})+", made)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("a@b", "a@b"), ("a+b=c d~", "a+2Bb+3Dc+20d~"), ("\x7f\t", "+7F+09")])
+def test_xtext(text: str, expected: str) -> None:
+    """E6: RFC 3461, 4."""
+    assert addresses.xtext(text) == expected

@@ -26,17 +26,9 @@ def refused(check: schema.Check, value: object) -> bool:
     return False
 
 
-def disclaimed(feature: str) -> bool:
-    """Whether the README still says that there is no such thing."""
-    section = (REPOSITORY / "README.md").read_text(encoding="utf-8").partition("### What it does not do yet")[2]
-    return feature in " ".join(section.partition("\n## ")[0].split())
-
-
 DUE: dict[str, Callable[[], bool]] = {
-    "I10 A-labels": lambda: disclaimed("internationalised domains"),
     "T3 pinning": lambda: refused(schema.TLS["fingerprint"], "00" * 32),
     "T5": lambda: refused(schema.AUTH["mechanisms"], ["SCRAM-SHA-256"]),
-    "S12 re-encoding": lambda: refused(schema.TOP["long_lines"], "encode"),
 }
 """Rows without a test, and whether what they promise is still to come."""
 

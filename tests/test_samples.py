@@ -18,7 +18,7 @@ ETC = Path(__file__).parents[1] / "etc"
 CONFIGURATION = (ETC / "muawrap.toml").read_text()
 ALIASES = (ETC / "aliases").read_text()
 
-WITH_ONE_VALUE = {"long_lines", "verify"}
+WITH_ONE_VALUE = {"verify"}
 """Keys that can be set to their default only, until what they choose from is there."""
 
 

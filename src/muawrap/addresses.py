@@ -32,7 +32,7 @@ _WORD = r"[^\x00-/:-@\[-^`{-\xa0]"  # RFC 5321, 4.1.2: Let-dig; "_" is met, U-la
 _LABEL = rf"{_WORD}(?:[^\x00-,./:-@\[-^`{{-\xa0]*{_WORD})?"
 _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
 _LITERAL = r"\[[A-Za-z0-9.:-]+\]"  # RFC 5321, 4.1.3, but only what an IP address or a tag is made of
-_LDH = r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)"
+_LDH = r"[A-Za-z0-9_-]{1,63}"
 # What IDNA 2003, which Python has, and IDNA 2008 take for different domains, each of which may belong to somebody
 # else (RFC 5894, 7.2): sharp s, final sigma, and the joiners.
 _TWO_WAYS = "[\xdf\u1e9e\u03c2\u200c\u200d]"
@@ -118,7 +118,10 @@ def a_labels(domain: str) -> str:
     """A domain in ASCII, each label beyond it as its A-label (RFC 3490). Raises AddressError."""
     if domain.isascii():
         return domain
-    made = ".".join(label if label.isascii() else _a_label(label) for label in re.split(_DOTS, domain))
+    labels = re.split(_DOTS, domain)
+    if not all(labels):
+        raise AddressError(f"{excerpt(domain)} is no domain")
+    made = ".".join(label if label.isascii() else _a_label(label) for label in labels)
     if len(made) > DOMAIN_LIMIT:
         raise AddressError(f"{excerpt(made)} is longer than a domain may be")
     return made
@@ -131,10 +134,11 @@ def _a_label(label: str) -> str:
     if differing := re.search(_TWO_WAYS, label):
         raise AddressError(f"{excerpt(label)} is one domain or another, as {differing[0]!r} is read; write its A-label")
     try:
+        prepared = idna.nameprep(label)
         made = idna.ToASCII(label).decode("ascii")
     except UnicodeError:
-        made = ""
-    if not re.fullmatch(_LDH, made):
+        prepared = made = ""
+    if not re.fullmatch(_LDH, made) or prepared.startswith("-") or prepared.endswith("-"):
         raise AddressError(f"{excerpt(label)} is no label of a domain (IDNA)")
     return made
 

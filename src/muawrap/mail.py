@@ -91,6 +91,7 @@ class Body:
     def __init__(self, memory: bytes = b"", file: int | None = None) -> None:
         self._memory = memory
         self._file = file
+        self._is_owner = False  # of the file, which is closed with the body then
         self.size = len(memory)
         self.lines = memory.count(b"\n")
         self.eight_bit = not memory.isascii()
@@ -102,6 +103,11 @@ class Body:
         body = cls(file=file)
         body.size, body.lines, body.eight_bit, body.long_lines = size, lines, eight_bit, long_lines
         return body
+
+    def owning(self) -> "Body":
+        """The same, and nobody else closes its file."""
+        self._is_owner = True
+        return self
 
     def blocks(self, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The octets, or those from `begin` to `end`, in blocks of at most BLOCK, as often as asked. Raises OSError."""
@@ -116,7 +122,7 @@ class Body:
 
     def __del__(self) -> None:
         # Of many messages each has its file for as long as anybody may read it, or keep a copy.
-        if self._file is not None:
+        if self._is_owner and self._file is not None:
             os.close(self._file)
 
 
@@ -202,7 +208,7 @@ class Recipient(NamedTuple):
     address: str
     trail: tuple[str, ...]
     shown: str  # how it is named to the caller: "<address>", or by whose .forward it was reached (RULES D5)
-    original: str = ""  # the address the caller gave, as xtext for RCPT ORCPT= (RFC 3461, 4.2); "": not told
+    original: str = ""  # RCPT ORCPT=: the address the caller gave, or was given (RFC 3461, 4.2); "": not told
     notify: str = ""  # RCPT NOTIFY= of its own (RFC 3461, 4.1); "": that of the message
 
     @property

@@ -98,7 +98,7 @@ def test_the_proof_finds_a_reader_that_is_wrong(broken: str, name: str, monkeypa
 # -- through a server ------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=[(), ("PIPELINING", "CHUNKING", "8BITMIME")], ids=["DATA", "BDAT"])
+@pytest.fixture(scope="module", params=[("8BITMIME",), ("PIPELINING", "CHUNKING", "8BITMIME")], ids=["DATA", "BDAT"])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     with Server(extensions=request.param) as running:
         yield running

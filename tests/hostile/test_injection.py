@@ -227,7 +227,7 @@ def test_what_looks_like_a_parameter_leaves_as_a_value(program: Program) -> None
     assert (done.status, done.err) == (0, b"")
     assert session.commands[1:3] == [
         b"MAIL FROM:<me@client.example> ENVID=a>+20RET+3DFULL+2B+3D",
-        b'RCPT TO:<"b> NOTIFY=NEVER"@example.net> NOTIFY=SUCCESS',
+        b'RCPT TO:<"b> NOTIFY=NEVER"@example.net> NOTIFY=SUCCESS ORCPT=rfc822;"b>+20NOTIFY+3DNEVER"@example.net',
     ]
 
 
@@ -422,7 +422,7 @@ def test_what_the_caller_gave_is_shown_escaped(program: Program, run: Callable[[
 
 @pytest.mark.row("I10")
 @pytest.mark.parametrize(
-    "words", [["j\u00f6rg@example.net"], [TO, "x@b\u00fccher.example"], ["-f", "j\u00f6rg@x.example", TO]]
+    "words", [["j\u00f6rg@example.net"], [TO, "x\u00e9@b\u00fccher.example"], ["-f", "j\u00f6rg@x.example", TO]]
 )
 def test_addresses_beyond_ascii_need_smtputf8(program: Program, listening: Server, words: list[str]) -> None:
     """C1, F7: one line that shows them escaped, and nothing is sent to a host without it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator
+from email.header import decode_header, make_header
 from pathlib import Path
 
 import pytest
@@ -340,3 +341,39 @@ def test_bcc_is_seen_by_nobody(program: Program, either_exim: Exim) -> None:
     assert b"bcc" not in arrived.header.lower()
     assert b"b@x" not in arrived.header
     assert b"d@x" not in arrived.header
+
+
+# --- what would not survive
+
+
+def read(arrived: Arrived) -> bytes:
+    """What a mail reader makes of the body."""
+    octets = arrived.parsed.get_payload(decode=True)
+    assert isinstance(octets, bytes)
+    return octets
+
+
+@pytest.mark.row("S12 re-encoding")
+def test_a_line_of_3000_characters_from_cron_arrives_as_it_was(program: Program, either_exim: Exim) -> None:
+    """F6: Exim itself would refuse it, and the mail of the job would be lost."""
+    header = b"MIME-Version: 1.0\nContent-Type: text/plain; charset=UTF-8\nContent-Transfer-Encoding: 8bit\n"
+    output = b"before\n" + b"a log line " * 300 + b"\nGr\xc3\xbc\xc3\x9fe\n.\nafter\n"
+    configure(program, either_exim)
+    send(program, "-i", "a@x.example", stdin=b"From: root (Cron Daemon)\nSubject: Cron\n" + header + b"\n" + output)
+    arrived = only(either_exim)
+    assert read(arrived) == output
+    assert max(map(len, arrived.body.split(b"\n"))) <= 76
+    assert arrived.parsed.get_content_charset() == "utf-8"
+
+
+@pytest.mark.row("S12 re-encoding")
+def test_8_bit_text_arrives_through_an_exim_that_does_not_offer_8bitmime(program: Program, tmp_path: Path) -> None:
+    """F6: ASCII only on the wire, and the reader sees what was written."""
+    text = "Grüße, 日本\n"
+    with Exim(tmp_path, extra="accept_8bitmime = false\n") as narrow:
+        configure(program, narrow)
+        send(program, "a@x.example", stdin=f"Subject: {text}\n{text}".encode())
+        arrived = only(narrow)
+    assert (arrived.header + arrived.body).isascii()
+    assert read(arrived).decode() == text
+    assert str(make_header(decode_header(arrived.parsed["Subject"]))) == text.strip()

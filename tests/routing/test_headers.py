@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from email.header import decode_header
 
 import pytest
@@ -104,6 +105,15 @@ def test_a_phrase_is_read_back_as_the_name_it_was_made_of(name: str) -> None:
         assert [one.local for one in addresses.parse_list(f"{written} <a@b>")] == ["a"]
 
 
+@pytest.mark.row("G1")
+def test_a_long_phrase_takes_time_in_proportion_to_its_length() -> None:
+    """F9: a bare From: with a comment of 4 MiB is somebody's idea, but not an hour's work."""
+    begun = time.process_time()
+    written = headers.phrase("(" + "x" * 200_000 + " " + "y " * 200_000)
+    assert time.process_time() - begun < 5  # an expression that looks ahead from every character took minutes
+    assert max(map(len, written.split("\n")[1:])) < 250
+
+
 # -- bare addresses (F9) ---------------------------------------------------------------------------------------------
 
 COMPLETED = [
@@ -130,7 +140,10 @@ COMPLETED = [
     ("To:  <bob> ", "To:  <bob@q.example> "),
     ("To: friends: bob, carol@x.example;, dave", "To: friends: bob@q.example, carol@x.example;, dave@q.example"),
     ("To: (a, b) bob (c (d))", "To: (a, b) bob@q.example (c (d))"),
-    ("To: J\u00f6rg <joerg>, Ren\udce9 <rene>", "To: J\u00f6rg <joerg@q.example>, Ren\udce9 <rene@q.example>"),
+    (
+        "To: J\u00f6rg <joerg>, Ren\udce9 <rene>",
+        "To: =?utf-8?B?SsO2cmc=?= <joerg@q.example>,\n =?unknown-8bit?B?UmVu6Q==?= <rene@q.example>",
+    ),
     ("To: a, , b,", "To: a@q.example, , b@q.example,"),
 ]
 
@@ -200,7 +213,8 @@ REWRITTEN = [
     ("From: (Bob) <bob@x.example>", "From: Bob <me@s.example>\nReply-To: bob@x.example"),
     ("From: bob@x.example ()", 'From: "bob@x.example" <me@s.example>\nReply-To: bob@x.example'),
     ("From: =?utf-8?B?SsO2cmc=?= <j@x.example>", "From: =?utf-8?B?SsO2cmc=?= <me@s.example>\nReply-To: j@x.example"),
-    ("From: Ren\udce9 <r@x.example>", "From: Ren\udce9 <me@s.example>\nReply-To: r@x.example"),
+    ("From: Ren\udce9 <r@x.example>", "From: =?unknown-8bit?B?UmVu6Q==?= <me@s.example>\nReply-To: r@x.example"),
+    ("From: r@b\u00fc.example", "From: =?utf-8?B?ckBiw7wuZXhhbXBsZQ==?= <me@s.example>\nReply-To: r@xn--b-eha.example"),
     (
         "From: B <bob@x.example>, me@s.example, c@x.example",
         'From: B <me@s.example>, me@s.example, "c@x.example" <me@s.example>\nReply-To: bob@x.example, c@x.example',
@@ -233,6 +247,40 @@ def test_a_from_that_may_pass_is_not_rewritten(text: str) -> None:
 def test_the_rewritten_address_is_from_and_not_the_envelope_sender() -> None:
     """F10: with -f bounces@s.example, which may pass, From: still becomes `from`."""
     assert rewritten("From: b@localhost", sender="bounces@s.example") == 'From: "b@localhost" <me@s.example>'
+
+
+# -- what SMTP does not take (F6, F7) -------------------------------------------------------------------------------
+
+RAW = "Subject: Gr\u00fc\u00dfe\nX: " + "a " * 600 + "\n"
+
+
+def test_raw_octets_become_words_and_long_lines_are_folded() -> None:
+    """F6, F7: each where it is asked for; what is neither keeps its octets."""
+    assert edited("Comments: a\n  b\n" + RAW, fold=True) == (
+        "Comments: a\n  b\nSubject: =?utf-8?B?R3LDvMOfZQ==?=\nX:" + " a" * 498 + "\n" + " a" * 102 + " \n"
+    )
+    assert edited(RAW).endswith("\nX: " + "a " * 600 + "\n")
+
+
+@pytest.mark.parametrize(
+    "signed",
+    [
+        "DKIM-Signature: v=1\n",
+        "domainkey-signature: a=1\n",
+        "ARC-Message-Signature: i=1\n",
+        "Content-Type: Multipart/Signed; boundary=x\n",
+    ],
+)
+def test_the_header_of_a_signed_message_keeps_its_octets(signed: str) -> None:
+    """F6, F7: what has been signed could not be verified after a change."""
+    assert edited(signed + RAW, fold=True) == signed + RAW
+
+
+def test_a_line_that_we_made_long_is_folded_too() -> None:
+    """F6, F9: bare names get a domain, and there may be many of them."""
+    text = edited("To: " + ", ".join(["bob"] * 5_000) + "\n", fold=True)
+    assert text.replace("\n", "") == "To: " + ", ".join(["bob@q.example"] * 5_000)
+    assert max(map(len, text.split("\n"))) <= 998
 
 
 # -- a route's own edits ---------------------------------------------------------------------------------------------

@@ -78,6 +78,9 @@ SENDERS: list[tuple[str, str | None, str, str]] = [
     (FROM, "f@x.example", "", "me@s.example"),
     (FROM, "me@S.EXAMPLE", "", "me@S.EXAMPLE"),
     (FROM, "Me@s.example", "", "me@s.example"),  # local parts compare exactly
+    (FROM, "me+lists@S.example", "", "me+lists@S.example"),
+    (FROM, "Me+lists@s.example", "", "me@s.example"),
+    (FROM, "+me@s.example", "", "me@s.example"),
     (FROM, "", "", ""),
     (FROM + 'null_sender = "from"\n', "", "", "me@s.example"),
     (FROM + 'null_sender = "from"\n', "<>", "b@x.example", "me@s.example"),
@@ -168,7 +171,7 @@ from = "w@work.example"
 allowed_from = ["*@work.example"]
 
 [[account]]
-users = ["www-data"]
+users = ["www-data", "4711"]
 smart_hosts = ["smtp://shop.example"]
 """
 
@@ -184,6 +187,7 @@ smart_hosts = ["smtp://shop.example"]
         ("a@x.example", "x@work.example", "al", "top.example:25"),  # From: counts only without -f
         ("", "x@work.example", "al", "top.example:25"),
         (None, "", "www-data", "shop.example:25"),
+        (None, "", "4711", "shop.example:25"),  # a uid that has no name
         ("x@work.example", "", "www-data", "work.example:25"),  # the first that matches
     ],
 )

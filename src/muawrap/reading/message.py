@@ -258,7 +258,7 @@ def _to_file(memory: list[bytes], source: Iterator[bytes]) -> Body:
             lead=TRY_AGAIN,
             advice="it is kept in TMPDIR, /var/tmp or /tmp",
         ) from error
-    return Body.spooled(file, size, lines, eight_bit, long_lines.found)
+    return Body.spooled(file, size, lines, eight_bit, long_lines.found).owning()
 
 
 def _kept(file: int, size: int, block: bytes, files: Generator[int, None, None]) -> int:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from muawrap import addresses
-from muawrap.mail import Header
+from muawrap.mail import SIGNATURES, Header, has_long_lines
 
-_ENCODED_LIMIT = 45  # octets of UTF-8 in one encoded-word, so that it stays within 75 characters (RFC 2047, 2)
 _FOLD = 200  # characters of a display name on one line; far below 998, and no ordinary name is touched
 _MESSAGE_ID = re.compile(rb"^message-id[ \t]*:.*(?:\n[ \t].*)*", re.IGNORECASE | re.MULTILINE)
+_NO_NAME = r"[\x00-\x1f\x7f-\x9f\ud800-\udc7f\udd00-\udfff]"  # controls, and surrogates that stand for no octet
 _COMMENT = re.compile(r"\(([^()\\]+)\)")
 
 
@@ -28,6 +28,7 @@ class Edits(NamedTuple):
     message_id: str
     may_pass: Callable[[str], bool] | None  # may this address stand in From:? None: all may
     host_local: frozenset[str]
+    fold: bool = False  # lines that are too long
     add_headers: tuple[str, ...] = ()
     remove_headers: tuple[str, ...] = ()
 
@@ -65,7 +66,30 @@ def apply(headers: tuple[Header, ...], edits: Edits) -> tuple[bytes, bool]:
         if "message-id" not in names:
             fields.append(f"Message-ID: {edits.message_id}\n")
     fields += [line + "\n" for line in edits.add_headers]
-    return "".join(fields).encode("utf-8", "surrogateescape"), rewritten
+    signed = _is_signed(kept)
+    return _fitting(fields, fold=edits.fold and not signed, encode=not signed), rewritten
+
+
+def _fitting(fields: list[str], *, fold: bool, encode: bool) -> bytes:
+    """The block as SMTP takes it, as far as that can be (RULES F6, F7)."""
+    if encode and not all(map(str.isascii, fields)):
+        from muawrap.routing import words
+
+        fields = list(map(words.encoded, fields))
+    block = "".join(fields).encode("utf-8", "surrogateescape")
+    if fold and has_long_lines(block):
+        from muawrap.routing import longlines
+
+        return longlines.folded(block)
+    return block
+
+
+def _is_signed(headers: list[Header]) -> bool:
+    return any(
+        header.name in SIGNATURES
+        or (header.name == "content-type" and header.value.lower().startswith("multipart/signed"))
+        for header in headers
+    )
 
 
 def mailboxes(headers: tuple[Header, ...], name: str) -> list[addresses.Mailbox]:
@@ -98,25 +122,14 @@ def date(now: float) -> str:
 
 def phrase(name: str) -> str:
     """A display name for a header field: atoms, a quoted-string, or encoded-words where it is not ASCII (RFC 2047)."""
-    name = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", name).split())
+    name = " ".join(re.sub(_NO_NAME, " ", name).split())
     if not name:
         return ""
     if name.isascii():
         return _folded(addresses.phrase(name))
-    import base64
+    from muawrap.routing import words
 
-    octets = [char.encode("utf-8", "surrogateescape") for char in name]
-    try:
-        b"".join(octets).decode("utf-8")
-        charset = "utf-8"
-    except UnicodeDecodeError:
-        charset = "unknown-8bit"  # RFC 1428, 3
-    words = [b""]
-    for char in octets:  # whole characters only (RFC 2047, 5)
-        if len(words[-1]) + len(char) > _ENCODED_LIMIT:
-            words.append(b"")
-        words[-1] += char
-    return "\n ".join(f"=?{charset}?B?{base64.b64encode(word).decode('ascii')}?=" for word in words)
+    return words.phrase(name)
 
 
 def _folded(text: str) -> str:

@@ -2,6 +2,7 @@
 
 # Annotations are values here: a NamedTuple compiles those that are texts, one by one, while every delivery waits.
 
+import os
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -55,13 +56,13 @@ class _Trail(NamedTuple):
             return " -> ".join(self.steps) + f" (by {self.hidden}'s .forward)"
         return " -> ".join(filter(None, (*self.steps, last)))
 
-    def failure(self, culprit: str, why: str, *, lead: str = REFUSED, advice: str = "") -> Failure:
+    def failure(self, culprit: str, why: str, *, lead: str = REFUSED, advice: str = "", status: int = 0) -> Failure:
         """Why the trail ends here. Culprit, reason and advice may quote the file that the caller may not read."""
         if self.hidden:
             what, advice = f"{self.told()} cannot be delivered", f"{self.hidden} and root are told why"
         else:
             what = ": ".join(filter(None, (self.told(culprit), why)))
-        return Failure(what, lead=lead, advice=advice)
+        return Failure(what, lead=lead, advice=advice, status=status)
 
 
 def expand(given: Iterable[str], world: World) -> Expansion:
@@ -95,6 +96,10 @@ class _Expander:
 
     def visit(self, address: str, stop: bool, trail: _Trail) -> None:
         """Expand one address, or find that it is final; `stop`: aliases and .forward do not apply. Raises Failure."""
+        try:
+            address = addresses.in_a_labels(address)
+        except addresses.AddressError as error:
+            raise trail.failure(address, str(error)) from error
         local, domain = addresses.split(address)
         of_this_host = not domain or domain.lower() in self.world.host_local
         if not of_this_host and domain.lower() not in self.world.local_domains:
@@ -123,7 +128,8 @@ class _Expander:
             try:
                 entry = look_up(local)
             except Failure as failure:
-                raise trail.failure("", failure.what, lead=failure.lead, advice=failure.advice) from failure
+                what, lead, advice = failure.what, failure.lead, failure.advice
+                raise trail.failure("", what, lead=lead, advice=advice, status=os.EX_CONFIG) from failure
             if entry is not None and self.enter(entry, trail):
                 return True
         return False
@@ -167,7 +173,8 @@ class _Expander:
             try:
                 included = self.world.include(path, entry)
             except Failure as failure:
-                raise trail.failure(member, failure.what, lead=failure.lead, advice=failure.advice) from failure
+                what, lead, advice = failure.what, failure.lead, failure.advice
+                raise trail.failure(member, what, lead=lead, advice=advice, status=os.EX_CONFIG) from failure
             self.included[key] = self.enter(included, trail.to(member, member))
         return self.included[key]
 
@@ -180,6 +187,7 @@ class _Expander:
                     "",
                     f"{local} is a name of this host, and there is no domain to send it to",
                     advice="set qualify_domain, or admin, or make it an alias",
+                    status=os.EX_CONFIG,
                 )
         self.finish(addresses.join(local, domain), trail)
 

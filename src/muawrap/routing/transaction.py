@@ -16,6 +16,9 @@ from muawrap.mail import Invocation, Message, Recipient, SmartHost, Transaction,
 from muawrap.routing import headers
 from muawrap.schema import HOST_NAME
 
+ORIGINAL_LIMIT = 500
+"""Octets of ORCPT= (RFC 3461, 4.2)."""
+
 
 class Caller(NamedTuple):
     """Who runs us, by the passwd file and never by the environment."""
@@ -31,8 +34,8 @@ def caller() -> Caller:
         entry = pwd.getpwuid(uid)
     except KeyError:
         return Caller(str(uid), "")
-    name = entry.pw_gecos.partition(",")[0].replace("&", entry.pw_name.capitalize())
-    return Caller(entry.pw_name, name)
+    capitalised = entry.pw_name[:1].upper() + entry.pw_name[1:]
+    return Caller(entry.pw_name, entry.pw_gecos.partition(",")[0].replace("&", capitalised))
 
 
 def login_at(who: Caller, domain: str) -> str:
@@ -57,6 +60,12 @@ def build(
         other = choice.ways(route)
         if _compared(other) != _compared(ways):
             raise _disagreement(recipients[0], ways, recipient, other)
+    if config.long_lines == "refuse":
+        from muawrap.routing import longlines
+
+        for way in ways:
+            longlines.refuse(way.header, message.body)
+    recipients = tuple(map(choice.with_original, recipients))
     named = (*(way.sender for way in ways), *(recipient.address for recipient in recipients))
     return Transaction(
         ways=ways,
@@ -126,8 +135,7 @@ class _Choice:
         self.who = who
         self.domain = config.qualify_domain if "." in config.qualify_domain else ""
         self.null, self.given = self._given()
-        box = next(iter(headers.mailboxes(message.headers, "from")), None)
-        self.from_header = self._full(box.local, box.domain) if box else ""
+        self.from_header = self._from_header()
         self.account = self._account()
         self._ways: dict[int, tuple[Way, ...]] = {}  # by the id() of a route, which holds a dict and has no hash
         self._date = headers.date(time.time())
@@ -142,17 +150,33 @@ class _Choice:
             return True, ""
         try:
             box = addresses.parse_one(value, null=True)
+            return (False, self._full(box.local, box.domain)) if box.local else (True, "")
         except addresses.AddressError as error:
             raise Failure(f"cannot read the sender given with -f, {value!r}: {error}") from error
-        if not box.local:
-            return True, ""
-        return False, self._full(box.local, box.domain)
 
     def _full(self, local: str, domain: str) -> str:
-        """A sender's address with a domain others know; "" where there is none for a bare name."""
+        """An address with a domain others know; "" where there is none for a bare name. Raises AddressError."""
+        domain = addresses.a_labels(domain)
         if not domain or domain.lower() in self.config.host_local:
             domain = self.domain or domain
         return addresses.join(local, domain) if domain else ""
+
+    def _from_header(self) -> str:
+        """The first address of From:, "" where there is none that could be a sender's."""
+        box = next(iter(headers.mailboxes(self.message.headers, "from")), None)
+        try:
+            return self._full(box.local, box.domain) if box else ""
+        except addresses.AddressError:
+            return ""
+
+    def with_original(self, recipient: Recipient) -> Recipient:
+        """Where notifications are asked for, they name the address the caller gave (RFC 3461, 4.2), if they can."""
+        if recipient.original or not (recipient.notify or self.invocation.notify):
+            return recipient
+        given = self._full(*addresses.split(recipient.trail[0] if recipient.trail else recipient.address))
+        original = f"rfc822;{addresses.xtext(given)}"
+        known = given and given.isascii() and len(original) <= ORIGINAL_LIMIT
+        return recipient._replace(original=original) if known else recipient
 
     def _account(self) -> Account | None:
         """The first account that matches the login, or the sender: -f, and only without it the From: address."""
@@ -184,6 +208,7 @@ class _Choice:
                 raise Failure(
                     f"no smart host is configured in {self.config.source}",
                     advice='set smart_hosts, such as ["submissions://smtp.example.org"]',
+                    status=os.EX_CONFIG,
                 )
             self._ways[id(route)] = tuple(self.way(host, route) for host in hosts)
         return self._ways[id(route)]
@@ -209,6 +234,7 @@ class _Choice:
             host_local=self.config.host_local,
             add_headers=route.add_headers if route else (),
             remove_headers=route.remove_headers if route else (),
+            fold=self.config.long_lines == "encode",
         )
         return Way(host, sender, *headers.apply(self.message.headers, edits))
 
@@ -226,7 +252,11 @@ class _Choice:
 
     def may_pass(self, own: str, address: str) -> bool:
         """Whether a sender passes as it is: always while `from` is empty (muawrap.toml(5))."""
-        if not own or addresses.same(address, own):
+        try:
+            address = addresses.in_a_labels(address)
+        except addresses.AddressError:
+            pass  # it is nobody's, and may pass only where all may
+        if not own or any(addresses.same(spelling, own) for spelling in _spellings(address)):
             return True
         allowed = self.account.profile.allowed_from if self.account else None
         return _matches(self.config.profile.allowed_from or () if allowed is None else allowed, address)
@@ -248,7 +278,8 @@ class _Choice:
         if not self.domain:
             given = self.invocation.sender
             of = f"the sender {given!r} has no domain" if given else f"no address to send {self.who.login}'s mail as"
-            raise Failure(of, advice=f"set from, or qualify_domain, in {self.config.source}")
+            advice = f"set from, or qualify_domain, in {self.config.source}"
+            raise Failure(of, advice=advice, status=os.EX_CONFIG)
         return login_at(self.who, self.domain)
 
 
@@ -267,6 +298,10 @@ def _globs(patterns: tuple[str, ...]) -> re.Pattern[str]:
 
 def _matches(patterns: tuple[str, ...], address: str) -> bool:
     """Whether an address matches, with its +detail or without."""
+    return any(_globs(patterns).fullmatch(spelling) for spelling in _spellings(address))
+
+
+def _spellings(address: str) -> tuple[str, str]:
+    """An address with its +detail and without: whoever may send as al@x may send as al+lists@x, which is al's too."""
     local, domain = addresses.split(address)
-    plain = addresses.join(local.partition("+")[0] or local, domain)
-    return any(_globs(patterns).fullmatch(spelling) for spelling in (address, plain))
+    return address, addresses.join(local.partition("+")[0] or local, domain)

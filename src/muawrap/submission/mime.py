@@ -98,7 +98,7 @@ def recoding(header: bytes, body: Body, *, seven_bit: bool) -> Recoding:
         needs = [_needs(body, part) for part in parts]
         textual = [_may_be_encoded(part) for part in parts]
         wanted = any(may and (long or (eight and seven_bit)) for may, (long, eight) in zip(textual, needs, strict=True))
-        if not wanted or _is_signed(parts[0]):
+        if not wanted or _is_signed(header):
             return unchanged
         encoded = {number for number, need in enumerate(needs) if textual[number] and any(need)}
         eight_bit = {number for number, (_, eight) in enumerate(needs) if eight} - encoded
@@ -143,8 +143,8 @@ def _may_be_encoded(part: Part) -> bool:
     return not part.is_multipart and part.fields.get_content_maintype() == "text" and part.may_be_changed
 
 
-def _is_signed(message: Part) -> bool:
-    return any(name in message.fields for name in SIGNATURES)
+def _is_signed(header: bytes) -> bool:
+    return any(_pattern(name).search(header) for name in SIGNATURES)
 
 
 _ASCII = re.compile(rb"(charset[ \t\n]*=[ \t\n]*)(\"?)(?:us-)?ascii\2", re.IGNORECASE)

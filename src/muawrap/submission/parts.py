@@ -18,7 +18,11 @@ VALUE_LIMIT = 8 * 1024  # octets of a Content-Type; the email package takes the 
 
 _PLAIN = ("", "7bit", "8bit", "binary")  # encodings that change nothing
 _OPAQUE = ("multipart/signed", "multipart/encrypted")
-_NAME = re.compile(rb"[!-9;-~]+:")
+_OF_MIME = re.compile(
+    rb"^(?:mime-version|content-type|content-transfer-encoding):.*\n(?:[ \t].*\n)*", re.IGNORECASE | re.MULTILINE
+)
+# A line that ends the header for some receivers, and for others not.
+_NO_FIELD = re.compile(rb"\A[ \t]|^(?![ \t]|[!-9;-~]+:|\Z)", re.MULTILINE)
 _OVERLAP = BOUNDARY_LIMIT + PADDING_LIMIT + 8  # octets of a delimiter with the line ends around it
 
 
@@ -43,11 +47,9 @@ class Part(NamedTuple):
     @property
     def may_be_changed(self) -> bool:
         """Whether it is encoded in no way, and all receivers read the same out of its header."""
-        for name in "content-type", "content-transfer-encoding":
-            values = self.fields.get_all(name, [])
-            if len(values) > 1 or any(len(str(value)) > VALUE_LIMIT for value in values):
-                return False
-        return self.encoding in _PLAIN and _is_all_fields(self.header)
+        named = (self.fields.get_all(name, []) for name in ("content-type", "content-transfer-encoding"))
+        is_clear = all(len(values) < 2 for values in named) and not _NO_FIELD.search(self.header)
+        return is_clear and self.encoding in _PLAIN
 
 
 class _Delimiter(NamedTuple):
@@ -75,7 +77,7 @@ class Structure:
 
     def _add(self, header: bytes, header_at: int, begin: int) -> int:
         """Note a part; where to go on."""
-        fields = BytesHeaderParser().parsebytes(header)
+        fields = _fields(header)
         if self._around and self.parts[self._around[-1][1]].fields.get_content_type() == "multipart/digest":
             fields.set_default_type("message/rfc822")
         part = Part(fields, header, header_at, begin, self.body.size, tuple(number for _, number in self._around))
@@ -135,10 +137,12 @@ def _delimiter_of(names: list[bytes]) -> re.Pattern[bytes]:
     return re.compile(rb"\n--(?P<name>%b)(?P<closing>--)?%b" % (b"|".join(map(re.escape, names)), padding))
 
 
-def _is_all_fields(header: bytes) -> bool:
-    """Whether no receiver finds the end of a header before its last line."""
-    lines = header.split(b"\n")[:-1]
-    return header[:1] not in (b" ", b"\t") and all(line[:1] in (b" ", b"\t") or _NAME.match(line) for line in lines)
+def _fields(header: bytes) -> Message:
+    """What a header says of MIME. Raises Beyond."""
+    found = _OF_MIME.findall(header)
+    if any(len(field) > VALUE_LIMIT for field in found):
+        raise Beyond
+    return BytesHeaderParser().parsebytes(b"".join(found))
 
 
 def _boundary(part: Part) -> bytes:
