@@ -1,34 +1,74 @@
-"""Programs that call sendmail, as Debian ships them: what they send is what arrives, and they hear of a failure."""
+"""Programs that call sendmail: what they send is what arrives, and they hear of a failure."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import email
+import email.policy
+import re
+from collections.abc import Iterator
+from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
 
-from tests.support.exim import Arrived, Exim
-from tests.support.need import missing, need
+from tests.interop.callers import languages, page, people, system
+from tests.interop.callers.desk import BCC, BODY, BOX, CC, ME, OPS, SUBJECT, TO, Desk
+from tests.interop.callers.table import CALLERS, Caller, Heard, Run
+from tests.interop.callers.trial import output, trial
+from tests.support.exim import Exim
 from tests.support.program import Program
+from tests.support.server import Server
 
-TO, CC, BCC = "a@x.example", "b@x.example", "c@x.example"
-REFUSED = "no@x.example"
-ME = "me@client.example"
-SUBJECT = "Grüße vom Schreibtisch"
-BODY = "hello\n.\n..dots\nFrom here\nGrüße, 日本\n~x\n \nBcc: x@x.example\n\nlast\n"
-PATIENCE = 20.0  # seconds; how long a message may take that nobody waits for
+# --- the table
 
-Done = subprocess.CompletedProcess[bytes]
+
+@pytest.mark.parametrize("caller", [pytest.param(caller, id=caller.name) for caller in CALLERS])
+def test_a_caller_gets_what_it_expects(caller: Caller, tmp_path: Path) -> None:
+    """A1, A2, B1, B2, F1, F3, F4: its row of docs/callers.md, made once more."""
+    made = trial(caller, tmp_path)
+    assert not {column: wrong for column, wrong in made.wrong.items() if wrong}
+    now, then = page.ROW.fullmatch(page.row(caller, made)), page.rows(page.read())[caller.name]
+    assert now is not None
+    assert now["cells"] == then["cells"]
+    if now["version"] == then["version"]:  # another version may well call with other words
+        assert now["argv"] == then["argv"]
+
+
+def test_the_page_is_that_of_the_table() -> None:
+    """Each caller has its row, in this order, and no mark is red; what stands around the rows is as it is made now."""
+    written = page.read()
+    assert list(page.rows(written)) == [caller.name for caller in CALLERS]
+    assert "**no**" not in written
+    made = page.HEAD.format(
+        callers=len(CALLERS), real=sum(bool(caller.package) for caller in CALLERS), date="2020-01-01", python="3.11.0"
+    )
+    assert page.without_rows(written) == page.without_rows(f"{made}\n{page.notes()}")
+
+
+def test_a_wrong_text_is_marked(tmp_path: Path) -> None:
+    """The table would show it: a caller of which something else is expected than what it does."""
+    expected = CALLERS[0]._replace(
+        to=(TO,), sender=BOX, hidden="Date", text="another\n", heard=Heard("not at all", 0, b"nothing")
+    )
+    made = trial(expected, tmp_path)
+    assert {column for column, wrong in made.wrong.items() if wrong} == {
+        "recipients", "sender", "Bcc", "text", "failure"
+    }  # fmt: skip
+    assert page.row(expected, made).count("**no**") == 5
+
+
+# --- what has no column
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    (tmp_path / "program").mkdir()
+    return Program(tmp_path / "program")
 
 
 @pytest.fixture(scope="module")
 def running_exim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exim]:
-    with Exim(tmp_path_factory.mktemp("exim"), refuse_recipients=[REFUSED]) as exim:
+    with Exim(tmp_path_factory.mktemp("exim")) as exim:
         yield exim
 
 
@@ -38,396 +78,154 @@ def exim(running_exim: Exim) -> Exim:
     return running_exim
 
 
-@dataclass
-class Desk:
-    """Where the callers sit: the program set up for them in either way, and a home."""
-
-    program: Program
-    exim: Exim
-    home: Path
-    to: str = TO
-    path: Path = field(init=False)  # of the program
-
-    def __post_init__(self) -> None:
-        self.home.mkdir()
-        self.path = self.program.named("sendmail")
-        self.aliases = self.home / "aliases"
-        self.aliases.write_text("root: ops@client.example\n")
-        self.program.configure(
-            self.program.smart_hosts(self.exim)
-            + 'from = "box@client.example"\nallowed_from = ["*@client.example"]\nqualify_domain = "client.example"\n'
-            + f'[redirect]\naliases = ["{self.aliases}"]\n'
-        )
-
-    @property
-    def command(self) -> str:
-        """For those whose setting takes a command line."""
-        return f"{self.path} -C {self.program.config}"
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """For those whose setting takes a path and nothing more."""
-        return {
-            "MUAWRAP_SMART_HOSTS": f"smtp://127.0.0.1:{self.exim.port}",
-            "MUAWRAP_FROM": "box@client.example",
-            "MUAWRAP_ALLOWED_FROM": "*@client.example",
-            "MUAWRAP_QUALIFY_DOMAIN": "client.example",
-            "MUAWRAP_LOG": str(self.program.log_file),
-        }
-
-    def run(self, *argv: str, stdin: str = BODY, env: dict[str, str] | None = None, cwd: Path | None = None) -> Done:
-        return subprocess.run(
-            [need(argv[0]), *argv[1:]],
-            input=stdin.encode(),
-            env={"PATH": "/usr/bin:/bin", "HOME": str(self.home), "LC_ALL": "C.UTF-8", **(env or {})},
-            cwd=cwd or self.home,
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-
-
 @pytest.fixture
-def desk(program: Program, exim: Exim, tmp_path: Path) -> Desk:
-    return Desk(program, exim, tmp_path / "home")
+def desk(program: Program, exim: Exim, tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(program, tmp_path / "home", exim)
+    yield desk
+    desk.close()
 
 
-# --- the callers: all send the same
+DOWN: list[tuple[Run, int | None]] = [
+    (people.mutt, 1),
+    (people.bsd_mailx, 1),
+    (people.s_nail, 4),
+    (people.git_send_email, None),
+    (languages.php, 9),
+    (languages.nodemailer, 9),
+    (languages.symfony, 9),
+]
 
 
-def mutt(desk: Desk, *options: str, settings: str = "") -> Done:
-    muttrc = desk.home / "muttrc"
-    muttrc.write_text(
-        f'set sendmail="{desk.command} -oem -oi"\n'
-        f'set from="{ME}"\nset use_from\nset use_envelope_from\nset hostname="client.example"\nset copy=no\n{settings}'
-    )
-    return desk.run("mutt", "-n", "-F", str(muttrc), *options, "-s", SUBJECT, "-c", CC, "-b", BCC, "--", desk.to)
-
-
-def bsd_mailx(desk: Desk) -> Done:
-    mailrc = desk.home / "mailrc"
-    mailrc.write_text(f"set sendmail={desk.path}\n")
-    return desk.run(
-        "bsd-mailx", "-r", ME, "-s", SUBJECT, "-c", CC, "-b", BCC, desk.to,
-        env={"MAILRC": str(mailrc), **desk.environment},
-    )  # fmt: skip
-
-
-def s_nail(desk: Desk) -> Done:
-    settings = {
-        "v15-compat": "yes",
-        "mta": str(desk.path),
-        "mta-arguments": f"-C {desk.program.config}",
-        "sendwait": "",  # else it is gone before it could hear of a failure
-        "DEAD": str(desk.home / "dead.letter"),
-    }
-    sets = [word for name, value in settings.items() for word in ("-S", f"{name}={value}")]
-    return desk.run("s-nail", "-:/", *sets, "-r", ME, "-s", SUBJECT, "-c", CC, "-b", BCC, desk.to)
-
-
-SCRIPT = """
-$sent = mail($argv[1], $argv[2], stream_get_contents(STDIN), $argv[3], "-f$argv[4]");
-exit($sent ? 0 : 9);
-"""
-
-
-def php(desk: Desk, *settings: str) -> Done:
-    options = [word for setting in settings for word in ("-d", setting)]
-    header = f"From: {ME}\r\nCc: {CC}\r\nBcc: {BCC}\r\nContent-Type: text/plain; charset=utf-8"
-    return desk.run(
-        "php", "-n", "-d", f"sendmail_path={desk.command} -t -i", *options,
-        "-r", SCRIPT, "--", desk.to, SUBJECT, header, ME,
-    )  # fmt: skip
-
-
-def php_with_lf(desk: Desk) -> Done:
-    return php(desk, "mail.mixed_lf_and_crlf=On")
-
-
-CALLERS: dict[str, Callable[[Desk], Done]] = {
-    "mutt": mutt,
-    "bsd-mailx": bsd_mailx,
-    "s-nail": s_nail,
-    "PHP": php,
-    "PHP with LF": php_with_lf,
-}
-
-
-def only(exim: Exim) -> Arrived:
-    [arrived] = exim.messages()
-    return arrived
-
-
-def decoded(arrived: Arrived) -> str:
-    """The body as its reader sees it."""
-    payload = arrived.parsed.get_payload(decode=True)
-    assert isinstance(payload, bytes)
-    return payload.decode(arrived.parsed.get_content_charset("utf-8"))
-
-
-def added_by(caller: str) -> str:
-    """What it puts behind every body."""
-    return "\n" if caller.startswith("PHP") else ""
-
-
-@pytest.mark.parametrize("caller", CALLERS)
-def test_a_message_arrives_as_it_was_written(desk: Desk, caller: str) -> None:
-    """A2, B1, F3, F4: with all its recipients, nothing lost, nothing shown that is not for everyone."""
-    done = CALLERS[caller](desk)
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
-    arrived = only(desk.exim)
-    assert sorted(arrived.recipients) == [TO, CC, BCC]
-    assert arrived.sender == ME
-    parsed = arrived.parsed
-    assert (parsed["Subject"], parsed["To"], parsed["Cc"]) == (SUBJECT, TO, CC)
-    assert "Bcc" not in parsed
-    assert BCC.encode() not in arrived.header
-    for name in ("From", "Date", "Message-ID", "Subject", "To", "Cc"):
-        assert len(parsed.get_all(name, [])) == 1, name
-    assert ME in parsed["From"]
-    assert decoded(arrived) == BODY + added_by(caller)
-
-
-@pytest.mark.parametrize("caller", CALLERS)
-def test_a_caller_hears_that_the_smart_host_is_down(desk: Desk, caller: str) -> None:
+@pytest.mark.parametrize(("run", "status"), DOWN, ids=["mutt", "mailx", "s-nail", "git", "PHP", "Node", "Symfony"])
+def test_a_caller_hears_that_the_smart_host_is_down(desk: Desk, exim: Exim, run: Run, status: int | None) -> None:
     """A1: by exit status."""
-    desk.exim.stop()
-    done = CALLERS[caller](desk)
-    assert_told(desk, caller, done)
+    exim.stop()
+    done = run(desk)
+    assert done.returncode not in (0, 255)
+    assert status is None or done.returncode == status
+    assert [call.status for call in desk.calls()] == [1]
     assert "not sent, try again" in desk.program.log
 
 
-@pytest.mark.parametrize("caller", CALLERS)
-def test_a_caller_hears_that_a_recipient_was_refused(desk: Desk, caller: str) -> None:
-    """A1, B2: by exit status; the other recipients get nothing."""
-    desk.to = REFUSED
-    done = CALLERS[caller](desk)
-    assert_told(desk, caller, done)
-    assert "not sent, refused" in desk.program.log
-    assert desk.exim.messages() == []
+def test_s_nail_keeps_what_was_not_sent(desk: Desk, exim: Exim) -> None:
+    """A1: in dead.letter."""
+    exim.stop()
+    assert people.s_nail(desk).returncode == 4
+    assert BODY.split()[0].encode() in (desk.home / "dead.letter").read_bytes()
 
 
-def assert_told(desk: Desk, caller: str, done: Done) -> None:
-    """It says so in its own way."""
-    if caller == "mutt":
-        assert done.returncode == 1
-        assert b"Could not send the message." in done.stdout + done.stderr
-    elif caller == "bsd-mailx":
-        assert done.returncode == 1
-        assert b"sendmail process failed with error code 1" in done.stderr
-        assert b"sendmail: not sent, " in done.stderr
-    elif caller == "s-nail":
-        assert done.returncode == 4
-        assert b"message not sent" in done.stderr
-        assert b"sendmail: not sent, " in done.stderr
-        assert BODY.split()[0].encode() in (desk.home / "dead.letter").read_bytes()
-    else:
-        assert done.returncode == 9, "mail() did not return false"
-        assert b"sendmail: not sent, " in done.stderr
-
-
-# --- mutt has more to ask for
-
-
-def test_an_attachment_of_mutt_arrives_byte_for_byte(desk: Desk) -> None:
+def test_an_attachment_of_mutt_arrives_byte_for_byte(desk: Desk, exim: Exim) -> None:
     attached = desk.home / "attached.bin"
     attached.write_bytes(bytes(range(256)) * 1024)
-    done = mutt(desk, "-a", str(attached))
+    done = people.mutt(desk, "-a", str(attached))
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
-    [attachment] = only(desk.exim).parsed.iter_attachments()
+    [arrived] = exim.messages()
+    [attachment] = arrived.parsed.iter_attachments()
     assert attachment.get_payload(decode=True) == attached.read_bytes()
 
 
 DSN = 'set dsn_notify="failure,delay"\nset dsn_return=hdrs\n'
 
 
-def test_mutt_asks_for_delivery_notifications(desk: Desk, program: Program, tmp_path: Path) -> None:
+def test_mutt_asks_for_delivery_notifications(program: Program, tmp_path: Path) -> None:
     """E6: -N and -R are DSN."""
     with Exim(tmp_path, extra="dsn_advertise_hosts = *\n") as notifying:
-        program.configure(program.smart_hosts(notifying))
-        done = mutt(desk, settings=DSN)
+        done = people.mutt(Desk(program, tmp_path / "home", notifying), settings=DSN)
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
-        assert only(notifying).recipients == [TO, CC, BCC]
+        [arrived] = notifying.messages()
+        assert arrived.recipients == [TO, CC, BCC]
         mail, *rcpts = (line for line in notifying.said if line.startswith(("MAIL", "RCPT")))
         assert "RET=HDRS" in mail
         assert len(rcpts) == 3
         assert all("NOTIFY=FAILURE,DELAY" in rcpt for rcpt in rcpts)
 
 
-def test_a_host_without_dsn_gets_the_message_of_mutt_all_the_same(desk: Desk) -> None:
+def test_a_host_without_dsn_gets_the_message_of_mutt_all_the_same(desk: Desk, exim: Exim) -> None:
     """E6."""
-    done = mutt(desk, settings=DSN)
+    done = people.mutt(desk, settings=DSN)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
-    assert only(desk.exim).recipients == [TO, CC, BCC]
-    assert not any("NOTIFY" in line or "RET=" in line for line in desk.exim.said)
+    [arrived] = exim.messages()
+    assert arrived.recipients == [TO, CC, BCC]
+    assert not any("NOTIFY" in line or "RET=" in line for line in exim.said)
 
 
-# --- git
-
-
-@dataclass
-class Repository:
-    """One commit with all that is hard to carry in a message."""
-
-    desk: Desk
-    folder: Path
-
-    def git(self, *argv: str, stdin: str = "", env: dict[str, str] | None = None) -> Done:
-        identity = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_AUTHOR_DATE": "1600000000 +0000"}
-        for role in ("AUTHOR", "COMMITTER"):
-            identity |= {f"GIT_{role}_NAME": "Jürgen", f"GIT_{role}_EMAIL": ME}
-        return self.desk.run("git", *argv, stdin=stdin, env={**identity, **(env or {})}, cwd=self.folder)
-
-    def send(self, *options: str, env: dict[str, str] | None = None) -> Done:
-        return self.git(
-            "send-email", *options, "--confirm=never", "--quiet", "--suppress-cc=all", f"--envelope-sender={ME}",
-            f"--from={ME}", f"--to={self.desk.to}", f"--cc={CC}", f"--bcc={BCC}", "-1", env=env,
-        )  # fmt: skip
-
-    def send_by_command(self) -> Done:
-        return self.send(f"--sendmail-cmd={self.desk.command}")
-
-    def send_by_path(self) -> Done:
-        return self.send(f"--smtp-server={self.desk.path}", env=self.desk.environment)
-
-
-@pytest.fixture
-def repository(desk: Desk) -> Repository:
-    git_core = Path(desk.run("git", "--exec-path").stdout.decode().strip())
-    if not (git_core / "git-send-email").exists():
-        missing("git send-email")
-    folder = desk.home / "repository"
-    folder.mkdir()
-    repository = Repository(desk, folder)
-    repository.git("init", "--quiet")
-    (folder / "file").write_text(BODY + "no line end")
-    repository.git("add", "file")
-    repository.git("commit", "--quiet", "-m", f"{SUBJECT}\n\nA text.")
-    return repository
-
-
-@pytest.mark.parametrize("way", ["send_by_command", "send_by_path"])
-def test_a_patch_sent_with_git_can_be_applied(desk: Desk, repository: Repository, way: str) -> None:
+def test_a_patch_sent_with_git_can_be_applied(desk: Desk, exim: Exim) -> None:
     """B1, F1, F3: the commit made of what arrived is the one that was sent."""
-    done: Done = getattr(repository, way)()
+    done = people.git_send_email(desk)
     assert done.returncode == 0, done.stderr
     assert b"sendmail" not in done.stderr
-    arrived = only(desk.exim)
-    assert sorted(arrived.recipients) == [TO, CC, BCC]
-    assert arrived.sender == ME
+    [arrived] = exim.messages()
     assert arrived.parsed["Subject"] == f"[PATCH] {SUBJECT}"
-    assert BCC.encode() not in arrived.header
-
-    message = desk.home / "message"
-    message.write_bytes(arrived.text)
-    other = Repository(desk, desk.home / "other")
-    other.folder.mkdir()
-    other.git("init", "--quiet")
-    applied = other.git("am", str(message))
+    message = desk.file("message", arrived.text.decode())
+    assert people.git(desk, "init", "--quiet", folder="other").returncode == 0
+    applied = people.git(desk, "am", str(message), folder="other")
     assert applied.returncode == 0, applied.stderr
-    assert other.git("show", "HEAD:file").stdout.decode() == BODY + "no line end"
-    assert other.git("log", "-1", "--format=%an %ae %s%n%b").stdout.decode() == f"Jürgen {ME} {SUBJECT}\nA text.\n\n"
+    shown = people.git(desk, "show", "HEAD:file", folder="other").stdout.decode()
+    assert shown == BODY + "no line end"
+    logged = people.git(desk, "log", "-1", "--format=%an %ae %s%n%b", folder="other").stdout.decode()
+    assert logged == f"Jürgen {ME} {SUBJECT}\nA text.\n\n"
 
 
-@pytest.mark.parametrize("way", ["send_by_command", "send_by_path"])
-def test_git_hears_of_a_failure(desk: Desk, repository: Repository, way: str) -> None:
-    """A1."""
-    desk.exim.stop()
-    done: Done = getattr(repository, way)()
-    assert done.returncode not in (0, 255)
-    assert b"sendmail: not sent, try again: " in done.stderr
+def test_git_shows_our_line(desk: Desk, exim: Exim) -> None:
+    """A3."""
+    exim.stop()
+    assert b"sendmail: not sent, try again: " in people.git_send_email(desk).stderr
 
 
 # --- cron
 
-CRON_ARGV = ["-FCronDaemon", "-i", "-B8BITMIME", "-oem"]  # Debian's cron 3.0pl1-162; the recipients follow
-CRON_HEADER = """\
-From: root (Cron Daemon)
-To: root
-Subject: Cron <root@box> run-parts /etc/cron.daily
-MIME-Version: 1.0
-Content-Type: text/plain; charset=UTF-8
-Content-Transfer-Encoding: 8bit
-X-Cron-Env: <SHELL=/bin/sh>
-X-Cron-Env: <HOME=/root>
-X-Cron-Env: <PATH=/usr/bin:/bin>
-X-Cron-Env: <LOGNAME=root>
-"""
 
-
-def assert_from_cron(arrived: Arrived, to: str, body: str) -> None:
-    """Its header is kept but for the bare names (F9); what was missing has been added (F3)."""
-    assert arrived.sender == "box@client.example"
+def test_what_cron_wrote_is_kept_but_for_bare_names(desk: Desk, exim: Exim) -> None:
+    """D1, F3, F9: root is whom root stands for; what was missing has been added."""
+    system.cron(desk)
+    assert [call.status for call in desk.calls()] == [0]
+    [arrived] = exim.messages()
+    assert arrived.recipients == [OPS, CC]
     lines = arrived.header.decode().splitlines()
-    assert lines[0] == 'From: "root (Cron Daemon)" <box@client.example>'
-    assert lines[1] == f"To: {to}"
+    assert lines[0] == f'From: "root (Cron Daemon)" <{BOX}>'
+    assert lines[1] == f"To: root@client.example,{CC}"
     assert "Content-Transfer-Encoding: 8bit" in lines
     assert "X-Cron-Env: <LOGNAME=root>" in lines
     assert arrived.parsed["Subject"].startswith("Cron <root@")
     assert arrived.parsed["Date"]
     assert arrived.parsed["Message-ID"]
-    assert arrived.body.decode() == body
 
 
-def test_the_output_of_a_cron_job_reaches_whom_root_stands_for(desk: Desk) -> None:
-    """D1, F9: cron's own command line, its few variables, and no HOME."""
-    result = desk.program.run(
-        *CRON_ARGV,
-        "root",
-        stdin=f"{CRON_HEADER}\n{BODY}".encode(),
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
-        cwd=Path("/"),
-    )
-    assert (result.status, result.out, result.err) == (0, b"", b"")
-    arrived = only(desk.exim)
-    assert arrived.recipients == ["ops@client.example"]
-    assert_from_cron(arrived, "root@client.example", BODY)
+LONG = "".join(f"{number:04} Grüße " for number in range(273))[:3000]
 
 
-# In a mount namespace of its own: our program instead of sendmail, our crontab instead of the machine's
-CRON_SCRIPT = """\
-set -e
-mount --bind "$1/sendmail" "$(readlink -f /usr/sbin/sendmail)"
-mount --bind "$1/crontab" /etc/crontab
-mount --bind "$1/empty" /etc/cron.d
-mount --bind "$1/empty" /var/spool/cron/crontabs
-mount -t tmpfs tmpfs /run
-exec cron -f
-"""
+def test_a_line_of_3000_characters_from_cron_arrives_intact(program: Program, tmp_path: Path) -> None:
+    """F6: no line on the wire is too long, and the reader sees the one that was printed."""
+    printed = f"before\n{LONG}\nafter\n"
+    with Server() as server:
+        desk = Desk(program, tmp_path / "home", server)
+        system.cron(desk, printed)
+        assert [call.status for call in desk.calls()] == [0], desk.program.log
+        [received] = [each for session in server.finished() for each in session.accepted]
+    assert max(map(len, received.data.split(b"\r\n"))) <= 998
+    assert len(LONG) == 3000
+    assert body(received.text) == printed
 
 
-def test_a_real_cron_has_the_output_of_its_job_delivered(desk: Desk, tmp_path: Path) -> None:
-    """The program where sendmail is, a job at start, and a MAILTO with two addresses in one word."""
-    need("cron")
-    if os.geteuid() != 0 or shutil.which("sendmail", path="/usr/sbin") is None:
-        missing("root, and a /usr/sbin/sendmail to put the program over")
-    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode != 0:
-        missing("mount namespaces")
+def body(text: bytes) -> str:
+    parsed = email.message_from_bytes(text.replace(b"\r\n", b"\n"), policy=email.policy.default)
+    assert isinstance(parsed, EmailMessage)
+    payload = parsed.get_payload(decode=True)
+    assert isinstance(payload, bytes)
+    return payload.decode(parsed.get_content_charset("utf-8"))
 
-    stage = tmp_path / "stage"
-    (stage / "empty").mkdir(parents=True)
-    wrapper = stage / "sendmail"
-    wrapper.write_text(f'#!/bin/sh\nexec {desk.command} "$@"\n')
-    wrapper.chmod(0o755)
-    crontab = stage / "crontab"
-    crontab.write_text("MAILTO=root,b@x.example\n@reboot root printf 'hello\\n.\\nlast'\n")
-    crontab.chmod(0o600)
-    with (stage / "output").open("wb") as output:
-        cron = subprocess.Popen(
-            ["unshare", "--mount", "sh", "-c", CRON_SCRIPT, "sh", str(stage)],
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        deadline = time.monotonic() + PATIENCE
-        while not desk.exim.messages() and time.monotonic() < deadline and cron.poll() is None:
-            time.sleep(0.02)  # cron tells nobody but syslog
-    finally:
-        cron.terminate()
-        cron.wait()
-    assert desk.exim.messages(), (stage / "output").read_text() + desk.program.log
-    arrived = only(desk.exim)
-    assert arrived.recipients == ["ops@client.example", "b@x.example"]
-    assert_from_cron(arrived, "root@client.example,b@x.example", "hello\n.\nlast\n")
+
+# --- SMTP on standard input
+
+
+@pytest.mark.parametrize("run", [people.alpine, languages.symfony], ids=["alpine", "Symfony"])
+@pytest.mark.parametrize("stage", ["RCPT", "dot"])
+def test_a_caller_by_smtp_reads_the_smart_hosts_own_refusal(
+    program: Program, tmp_path: Path, run: Run, stage: str
+) -> None:
+    """E8: word for word, whether a recipient or the text was refused."""
+    with Server({stage: "554 5.7.1 not from this street"}) as server:
+        desk = Desk(program, tmp_path / "home", server)
+        done = run(desk)
+        assert [call.status for call in desk.calls()] == [1]
+    assert re.search(rb"554 5[.]7[.]1 not from this street", output(done)), output(done)

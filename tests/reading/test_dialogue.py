@@ -201,6 +201,17 @@ def test_several_messages_and_the_dialogue_goes_on_after_one_that_failed() -> No
     assert done.refused == Reply(451, ("4.3.0 full",))
 
 
+def test_a_reset_after_a_refused_text_says_why() -> None:
+    """E8: alpine shows its user the reply to RSET, and no other."""
+
+    def judge(event: Event) -> Verdict:
+        return Reply(421, ("4.7.0 come back", "later")) if isinstance(event, Text) else ""
+
+    done = heard(crlf(*WHOLE, "RSET", "RSET", *BEGUN[1:], "RSET", "QUIT"), judge)
+    assert done.replies.split(b"\r\n").count(b"250 2.0.0 after 451 4.7.0 come back") == 2
+    assert done.replies.endswith(b"\r\n250 2.0.0 forgotten\r\n221 2.0.0 goodbye\r\n")
+
+
 def test_a_recipient_that_is_refused_spoils_the_message_until_rset_or_mail() -> None:
     """E8, B2: 550 and the sentence, then DATA gets 554, and nothing goes to a part of the recipients."""
 
@@ -392,7 +403,7 @@ def test_what_cannot_be_read_or_is_not_offered_is_refused(command: str, reply: s
 def test_a_command_that_is_too_long_was_one_nevertheless() -> None:
     """E8: a message that was not begun was not sent; but for NOOP nobody minds."""
     assert heard(crlf("MAIL FROM:<" + "x" * 9000)).refused is not None
-    assert heard(crlf("NOOP " + "x" * 5000)).refused is None
+    assert heard(crlf("EHLO me", "NOOP " + "x" * 5000)).refused is None
 
 
 def test_more_recipients_than_there_may_be() -> None:
@@ -408,6 +419,14 @@ def test_after_twenty_mistakes_it_is_over() -> None:
     done = heard(crlf(*["FOO", "STARTTLS"] * 10, *WHOLE))
     assert done.codes == [220, *[500, 502] * 9, 500, 421]
     assert done.events == []
+    assert done.refused is not None  # the caller did not hear us either, and may have had a message
+
+
+@pytest.mark.parametrize("quit", [[], ["QUIT"]])
+def test_a_message_in_the_place_of_commands_was_not_sent(quit: list[str]) -> None:
+    """A1: dma and OpenSMTPD take one with -bs; exit 0 would tell the caller that it was sent."""
+    assert heard(crlf("From: me@client.example", "Subject: hello", "", "Hello.")).refused is not None
+    assert heard(crlf("EHLO me", "FOO", *quit)).refused is None
 
 
 def test_bad_addresses_are_no_mistakes_and_a_message_taken_forgives_them() -> None:

@@ -11,7 +11,7 @@
 that it writes `dialogue.replies()` before it waits; the driver asks for them once more when there are no more events:
 after QUIT, at the end of the input, or with a caller given up, whose input may go on. With -bs every event but Reset
 is answered, exactly once and before the next. `refused` is the first refusal of a MAIL, RCPT, DATA or Text, the
-dialogue's own too: where it stands there is a message that was not sent.
+dialogue's own too, or that nothing was understood: where it stands there is a message that was not sent.
 
 With -bS nothing is answered and nothing is replied. The first mistake raises Failure, and so does an end of the input
 within a message. Events may be read ahead: those up to the next Text cost nothing but their own lines.
@@ -226,9 +226,11 @@ class Dialogue:
         self._verb = ""  # the command being obeyed
         self._begun: Mail | None = None  # the message
         self._recipients = 0  # accepted for it
+        self._regret = ""  # how the text before was refused, until the next message
         self._spoilt = False  # something about it was refused: DATA is, too, so that nothing goes to a part of them
         self._text_may_come = False  # DATA was refused, and there are callers who send the text without looking
         self._mistakes = 0
+        self._understood = False  # a command that there is
         if broken is not None:
             self._say(Reply(554, (answers.sentence(broken),)))
         else:
@@ -261,6 +263,8 @@ class Dialogue:
                     raise RuntimeError(f"{event} was not answered")
         if self._batch and not self._over and (self._begun or given.rest.upper() not in (b"", b"QUIT")):
             raise Failure(f"line {given.line + bool(given.rest)}: {_CUT}")
+        if self._mistakes and not self._understood and self.refused is None:
+            self.refused = Reply(500, ("nothing was understood",))  # what came instead of commands may be a message
 
     # -- answers
 
@@ -283,13 +287,15 @@ class Dialogue:
             self.refused = reply
         if reply.code == 421:
             reply = reply._replace(code=451)  # it is not us who leave
+        if isinstance(event, Text) and reply.kind != 2:
+            self._regret = " ".join((str(reply.code), *reply.lines[:1]))
         self._say(reply, f"{reply.kind}.0.0")
 
     def _settle(self, event: Mail | Rcpt | Text, accepted: bool) -> None:
         """What becomes of the message by an answer."""
         if isinstance(event, Mail):
             self._begun = event if accepted else None
-            self._recipients, self._spoilt = 0, False
+            self._recipients, self._spoilt, self._regret = 0, False, ""
         elif isinstance(event, Rcpt):
             self._recipients += accepted
             self._spoilt = self._spoilt or not accepted
@@ -326,7 +332,7 @@ class Dialogue:
             event = getattr(self, _COMMANDS[verb])(rest.strip(" \t"), given)
         else:
             raise Refused(500, "5.5.2", f"unknown command {addresses.excerpt(verb)}")
-        self._text_may_come = False
+        self._understood, self._text_may_come = True, False
         return event
 
     def _refuse(self, refused: Refused, line: int) -> None:
@@ -345,6 +351,7 @@ class Dialogue:
         self._over = refused.closing
         if self._mistakes >= MISTAKES and not self._over:
             self._over = True
+            self.refused = self.refused or reply
             self._say(Reply(421, ("too many mistakes",)), "4.7.0")
         else:
             self._say(reply, refused.status)
@@ -370,7 +377,8 @@ class Dialogue:
         return self._forget(given)
 
     def _rset(self, _: str, given: _Input) -> Reset | None:
-        self._say(Reply(250, ("forgotten",)), "2.0.0")
+        # alpine says RSET when a text was refused, and shows its user the reply to that.
+        self._say(Reply(250, (f"after {self._regret}" if self._regret else "forgotten",)), "2.0.0")
         return self._forget(given)
 
     def _forget(self, given: _Input) -> Reset | None:
