@@ -16,6 +16,8 @@ LINE_LIMIT = 4096
 """Octets of a line with its end (RULES A7): what a pipe takes in one piece (PIPE_BUF), so that no line is torn."""
 FIELD_LIMIT = 900  # octets of one field: none crowds out the others; only the error takes what is left
 SYSLOG_SECONDS = 5  # how long a syslog that does not listen may hold us up
+READER_SECONDS = 10  # how long, in all, a reader of -v who does not read may hold us up
+PIECE = 256  # octets a pipe or terminal takes in one piece where poll() says that it takes anything
 _SYSLOG = "/dev/log"
 _CONTAINER = "/proc/1/fd/2"
 _INFO, _ERROR = 2 << 3 | 6, 2 << 3 | 3  # facility mail, severities info and error (RFC 5424, 6.2.1)
@@ -67,7 +69,7 @@ def failure(failure: Failure, facts: Facts, logged: bool = True, spoken: bool = 
     except MemoryError:
         line = f"sendmail: {failure.lead}: out of memory, and so no more can be told\n"
     if spoken:
-        _to(2, line)
+        _screen.last(line)
     try:
         if logged:
             _log_failure(failure, facts, kept, trouble)
@@ -138,15 +140,18 @@ def reply(octets: bytes) -> None:
         pass
 
 
-def progress(text: str) -> None:
-    """How far a long work has come, on a terminal only: one line that is written again and again."""
-    if os.isatty(2):
-        _to(2, f"\r{text}")
-
-
 def trace(mark: str, line: str) -> None:
-    """A line of the dialogue on standard error, for -v."""
-    _to(2, f"{mark} {printable(line)}\n")
+    """What -v shows: a line of the dialogue or a remark about it, or how far a long work has come ("...")."""
+    if mark == "...":
+        progress(line)
+    else:
+        _screen.line(f"{mark} {printable(line)}")
+
+
+def progress(text: str) -> None:
+    """How far a long work has come, on a terminal only: one line below all others, written anew; "" takes it away."""
+    if os.isatty(2):
+        _screen.bottom(printable(text))
 
 
 def leave(status: int) -> NoReturn:
@@ -262,6 +267,67 @@ def _as_many_as_fit(failure: Failure, room: int, most: int, shown: Callable[[str
 
 
 # -- where it goes: trouble changes no outcome (RULES A5) -----------------------------------------------------------
+
+
+class _Screen:
+    """Standard error under -v. A reader who does not read holds nobody up: he is waited for, and then told no more."""
+
+    def __init__(self) -> None:
+        self._patience = float(READER_SECONDS)  # seconds left to wait
+        self._bottom = ""  # the line that is written anew
+        self._used = self._torn = False
+
+    def line(self, text: str) -> None:
+        self._write(f"{self._erased()}{text}\n{self._bottom}")
+
+    def bottom(self, text: str) -> None:
+        try:
+            columns = os.get_terminal_size(2).columns or 80
+        except OSError:
+            return
+        text = text[: columns - 1]  # a line that wraps could not be taken back
+        if text != self._bottom:
+            self._write(self._erased() + text)
+            self._bottom = text
+
+    def last(self, line: str) -> None:
+        """The outcome, which stands alone; and one more chance for the reader."""
+        if not self._used:
+            _to(2, line)
+            return
+        before = "\n" if self._torn else self._erased()
+        self._bottom = ""
+        self._patience = READER_SECONDS
+        self._write(before + line)
+
+    def _erased(self) -> str:
+        return f"\r{' ' * len(self._bottom)}\r" if self._bottom else ""
+
+    def _write(self, text: str) -> None:
+        self._used = True
+        octets = text.encode("ascii", "backslashreplace")
+        try:
+            while octets and self._has_room():
+                octets = octets[os.write(2, octets[:PIECE]) :]
+                self._torn = bool(octets)
+        except OSError:
+            self._patience = 0
+
+    def _has_room(self) -> bool:
+        """Whether standard error takes PIECE octets without waiting, or does so after a while."""
+        if self._patience <= 0:
+            return False
+        poll = select.poll()
+        poll.register(2, select.POLLOUT)
+        if poll.poll(0):
+            return True
+        begin = time.monotonic()
+        found = poll.poll(self._patience * 1000)
+        self._patience = self._patience - (time.monotonic() - begin) if found else 0
+        return bool(found)
+
+
+_screen = _Screen()
 
 
 def _to(descriptor: int, text: str) -> None:

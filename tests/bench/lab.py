@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +35,17 @@ class Case:
     recipients: int = 1
     octets: int = 1024
     rtt: float = 0.0
+    messages: int = 1  # of one process; a peer that sends one only stands for as many processes
 
 
 @dataclass(frozen=True)
 class Sample:
     """One run: what it cost, or why it does not count."""
 
-    wall: float = 0.0  # seconds
-    cpu: float = 0.0  # seconds
+    wall: float = 0.0  # seconds a message
+    cpu: float = 0.0  # seconds a message
     peak: int = 0  # octets of resident memory
-    flights: int = 0  # 0 where the proxy was not between
+    flights: int = 0  # of all messages; 0 where the proxy was not between
     waited: int = 0  # flights whose answer the client waited for
     trouble: str = ""
 
@@ -119,6 +120,16 @@ def write_text(path: Path, octets: int) -> Text:
     return Text(path, frozenset((digest.hexdigest(), one_more.hexdigest())))
 
 
+def write_batch(path: Path, text: Path, recipients: tuple[str, ...], messages: int) -> Path:
+    """The same text again and again as batch SMTP, each time for all recipients."""
+    body = (b"\n" + text.read_bytes()).replace(b"\n.", b"\n..")[1:]
+    envelope = "".join(f"{line}\n" for line in (f"MAIL FROM:<{SENDER}>", *(f"RCPT TO:<{to}>" for to in recipients)))
+    with path.open("wb") as file:
+        for _ in range(messages):
+            file.write(envelope.encode("ascii") + b"DATA\n" + body + b".\n")
+    return path
+
+
 class Lab:
     """Everything a run needs; use it as a context manager."""
 
@@ -159,7 +170,7 @@ class Lab:
         return self._texts[octets]
 
     def run(self, peer: Peer, case: Case, timeout: float, recipients: tuple[str, ...] = ()) -> Sample:
-        """Send one message with one peer, and look whether it arrived whole. Recipients may be given by name."""
+        """Send with one peer, and look whether everything arrived whole. Recipients may be given by name."""
         text = self.text(case.octets)
         proxy = self._proxy(case.rtt) if case.rtt else None
         assert self.sink.ready is not None
@@ -172,17 +183,20 @@ class Lab:
         folder = self.folder / peer.name
         folder.mkdir(mode=0o700, exist_ok=True)
         named = recipients or tuple(f"r{number}@bench.example" for number in range(case.recipients))
-        job = Job(case.mode, port, named, text.path, self.ca_file, folder)
-        sample = launch(peer.command(job), text.path, folder, timeout)
+        messages = case.messages if peer.batches else 1
+        stdin = write_batch(self.folder / "batch", text.path, named, messages) if messages > 1 else text.path
+        job = Job(case.mode, port, named, text.path, self.ca_file, folder, messages)
+        sample = launch(peer.command(job), stdin, folder, timeout)
         if sample.trouble:
             return sample
-        trouble = wrong(self.sink.next(), case, text.hashes)
+        sample = replace(sample, wall=sample.wall / messages, cpu=sample.cpu / messages)
+        trouble = next(filter(None, (wrong(self.sink.next(), case, text.hashes) for _ in range(messages))), "")
         if trouble or proxy is None:
-            return Sample(sample.wall, sample.cpu, sample.peak, trouble=trouble)
+            return replace(sample, trouble=trouble)
         told = proxy.next()
         if told is None:
             return Sample(trouble="the proxy counted nothing")
-        return Sample(sample.wall, sample.cpu, sample.peak, told["flights"], told["flights"] - told["unwaited"])
+        return replace(sample, flights=told["flights"], waited=told["flights"] - told["unwaited"])
 
 
 def wrong(told: Mapping[str, Any] | None, case: Case, hashes: frozenset[str]) -> str:

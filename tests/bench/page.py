@@ -12,7 +12,7 @@ from tests.bench.growth import Curve
 from tests.bench.lab import Case
 from tests.bench.peers import MODES, NAMES, REPOSITORY, Peer
 from tests.bench.rounds import Results
-from tests.bench.targets import MIB, OURS, RTT, Check, flights
+from tests.bench.targets import MIB, OURS, RTT, Check, batch, flights
 
 DOCS = REPOSITORY / "docs"
 SERIES = ("plain", "STARTTLS and AUTH", "TLS at once and AUTH")
@@ -37,6 +37,10 @@ one pay a round trip for each.
 Ratios are medians of ratios within one interleaved round, so that a machine that drifts does not matter.
 
 {targets}
+P6 is a script that has {messages} messages for `sendmail -bS`: one process and one connection, on which the envelope of
+the next message rides with the text of this one, so that each costs one round trip ({batch}). The peers know
+no such thing and are run once for each message; one run stands for all.
+
 ## On one machine
 
 Loopback: wall ms / CPU ms / peak MiB, medians. No peak below {floor:.0f} MiB can be seen: a program begins with the
@@ -84,6 +88,8 @@ def page(results: Results, curves: list[Curve], checks: list[Check], peers: list
         date=datetime.date.today().isoformat(),
         flights=tables.of_flights(results),
         targets=tables.of_targets(checks),
+        messages=f"{batch(results).messages:,}",
+        batch=told_flights(results),
         floor=lowest / MIB,
         loopback=tables.of_loopback(results),
         slopes=tables.of_slopes(curves),
@@ -93,6 +99,12 @@ def page(results: Results, curves: list[Curve], checks: list[Check], peers: list
         missing=f" Not to be had here: {', '.join(missing)}." if missing else "",
         troubles="".join(f"* Not counted: {trouble}.\n" for trouble in tables.troubles(results)),
     )
+
+
+def told_flights(results: Results) -> str:
+    """Of the batch."""
+    ours = results.of(batch(results), OURS)
+    return f"{flights(ours.most('flights'), ours.most('waited'))} flights in all" if ours.good else "not measured"
 
 
 def system() -> str:

@@ -21,7 +21,7 @@ USER, PASSWORD = "user@bench.example", "secret"
 
 @dataclass(frozen=True)
 class Job:
-    """One message to send: to which port, how, what, and a private folder for the peer's own files."""
+    """What to send: to which port, how, what, and a private folder for the peer's own files."""
 
     mode: str
     port: int
@@ -29,6 +29,7 @@ class Job:
     text: Path
     ca_file: Path
     folder: Path
+    messages: int = 1  # of more than one, batch SMTP is on standard input
 
     @property
     def tls(self) -> bool:
@@ -44,7 +45,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Command:
-    """What to start. The text is on standard input in any case."""
+    """What to start. What is to be sent is on standard input in any case."""
 
     argv: list[str]
     environment: dict[str, str] = field(default_factory=dict)
@@ -60,6 +61,7 @@ class Peer:
     prepare: Callable[[str, Job], Command]
     modes: tuple[str, ...] = MODES
     asked: tuple[str, ...] = ("--version",)  # what makes it tell its version
+    batches: bool = False  # whether one process sends several messages
 
     @property
     def version(self) -> str:
@@ -92,6 +94,8 @@ def muawrap(path: str, job: Job, aliases: Path | None = None) -> Command:
         *(auth if job.tls else ()),
         *(("[redirect]", f'aliases = ["{aliases}"]') if aliases else ()),
     )
+    if job.messages > 1:
+        return Command([path, "-C", config, "-bS"])
     return Command([path, "-C", config, "-i", "-f", SENDER, *job.recipients])
 
 
@@ -263,7 +267,7 @@ NAMES = ("muawrap", *(row[0] for row in TABLE), SMTPLIB)
 
 def available(program: str, fetch: bool = True) -> tuple[list[Peer], list[str]]:
     """Ours first, then every peer that can be had here; and the names of those that cannot."""
-    found, missing = [Peer("muawrap", program, {}, muawrap, asked=("-bV",))], []
+    found, missing = [Peer("muawrap", program, {}, muawrap, asked=("-bV",), batches=True)], []
     for name, package, names, prepare, asked in TABLE:
         place = packages.find(package, names, fetch)
         if place is None:

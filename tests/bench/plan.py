@@ -5,16 +5,19 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from dataclasses import replace
 
 from tests.bench import growth
 from tests.bench.lab import Case, Lab
 from tests.bench.peers import MODES, NAMES, Peer
 from tests.bench.rounds import Results
-from tests.bench.targets import HUGE, LARGE, MANY, OURS, RTT
+from tests.bench.targets import BATCH, HUGE, LARGE, MANY, OURS, RTT
 
 BAR = (OURS, "Exim", "msmtp")  # those whom most targets name
 TIMEOUT = 20.0  # seconds; for small messages, and a hundred recipients named one by one
 LARGE_TIMEOUT = 60.0
+BATCH_TIMEOUT = 300.0
+QUICK_BATCH = 100  # messages
 
 
 def rounds(bar: int, others: int, also: tuple[str, ...] = ()) -> dict[str, int]:
@@ -31,6 +34,10 @@ def run(lab: Lab, peers: list[Peer], quick: bool) -> tuple[Results, list[growth.
         say(f"{MANY} recipients at RTT 50 ms, {mode}")
         many = rounds(3, 0) if quick else rounds(7, 1)
         results.interleave(lab, peers, Case(mode, MANY, rtt=RTT), many, TIMEOUT, warm=False)
+    batch = replace(BATCH, messages=QUICK_BATCH) if quick else BATCH
+    say(f"{batch.messages} messages at RTT 50 ms, {batch.mode}")
+    several = rounds(2, 0) if quick else rounds(3, 0)
+    results.interleave(lab, peers, batch, several, BATCH_TIMEOUT, warm=False)
     for mode in MODES:
         say(f"loopback, {mode}")
         small = {**(rounds(7, 2) if quick else rounds(21, 21)), "ssmtp": 1 if quick else 3}

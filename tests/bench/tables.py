@@ -85,5 +85,6 @@ def troubles(results: Results) -> list[str]:
     for (case, name), series in results.series.items():
         if series.trouble:
             where = f"{case.mode}, {case.recipients} recipients, {case.octets} octets, RTT {case.rtt * 1000:.0f} ms"
+            where += f", {case.messages} messages" if case.messages > 1 else ""
             found.append(f"{name} ({where}): {series.trouble}")
     return found

@@ -67,15 +67,21 @@ def test_only_flights_that_are_waited_for_are_judged() -> None:
 
 
 def test_every_target_has_its_rows_even_without_a_measurement() -> None:
-    """P6 is measured with -bS, which is not here."""
-    assert {check.number for check in targets.checks(Results(), [Curve("x", "octets", ())])} == {
-        "P1",
-        "P2",
-        "P3",
-        "P4",
-        "P5",
-        "P7",
-    }
+    """They say so."""
+    checks = targets.checks(Results(), [Curve("x", "octets", ())])
+    assert {check.number for check in checks} == {f"P{number}" for number in range(1, 8)}
+    assert {check.verdict for check in checks if check.number != "P1"} <= {"not measured", "-"}
+
+
+@pytest.mark.parametrize(("ours", "verdict"), [(0.05, "met"), (0.051, "missed")])
+def test_a_batch_is_judged_against_the_best_peer_in_seconds_a_message(ours: float, verdict: str) -> None:
+    """PERFORMANCE P6: eight times fewer than whoever needs least, however many messages were measured."""
+    found = Results()
+    for name, wall in (("muawrap", ours), ("Exim", 0.5), ("msmtp", 0.4)):
+        found.series[Case("tls", rtt=targets.RTT, messages=100), name] = Series([Sample(wall=wall)])
+    [check] = [check for check in targets.checks(found, []) if check.number == "P6"]
+    assert (check.target, check.peer, check.verdict) == ("<= 1/8 x msmtp", "msmtp 400 ms", verdict)
+    assert check.what.endswith("-bS with 100")
 
 
 @pytest.mark.parametrize(("power", "verdict"), [(1, "met"), (2, "missed")])

@@ -236,7 +236,7 @@ def test_a_421_to_a_recipient_ends_the_naming() -> None:
 
 @pytest.mark.row("S11")
 def test_parameters_are_given_where_they_are_offered() -> None:
-    """F6: SIZE, BODY, SMTPUTF8, RET, ENVID and NOTIFY; each only to a host that knows it."""
+    """F6: SIZE, BODY, SMTPUTF8, RET, ENVID, NOTIFY and ORCPT; each only to a host that knows it."""
     everything = ("SIZE", "8BITMIME", "SMTPUTF8", "DSN")
     fields: dict[str, Any] = {"notify": "FAILURE", "returns": "HDRS", "envelope_id": "x+3D", "text": b"caf\xc3\xa9\n"}
     with Server(extensions=everything) as knowing, Server(extensions=()) as plain:
@@ -246,6 +246,12 @@ def test_parameters_are_given_where_they_are_offered() -> None:
         assert message.mail_parameters == f"SIZE={size} BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=x+3D".encode()
         assert message.recipients == ["jos\xe9@example.net".encode()]
         assert message.rcpt_parameters == [b"NOTIFY=FAILURE"]
+
+        known = recipient("a@example.net")._replace(original="rfc822;root@client.example")
+        deliver(offer(smart_host(knowing), to=(known, known._replace(notify="NEVER")), **fields))
+        original = b" ORCPT=rfc822;root@client.example"
+        assert knowing.accepted[-1].rcpt_parameters == [b"NOTIFY=FAILURE" + original, b"NOTIFY=NEVER" + original]
+        assert knowing.accepted[-1].mail_parameters.endswith(b" BODY=8BITMIME RET=HDRS ENVID=x+3D")
 
         deliver(offer(smart_host(plain), **fields))
         [message] = plain.accepted
@@ -420,6 +426,8 @@ def test_the_trace_tells_the_dialogue() -> None:
     with Server(extensions=()) as server:
         deliver(offer(smart_host(server)), lambda mark, line: told.append(f"{mark} {line}"))
     assert told == [
+        f"--- connecting to 127.0.0.1:{server.port}",
+        f"--- connected to 127.0.0.1:{server.port}",
         "<<< 220 server.example ESMTP",
         ">>> EHLO client.example",
         "<<< 250 server.example",
@@ -429,6 +437,7 @@ def test_the_trace_tells_the_dialogue() -> None:
         "<<< 250 2.1.5 go on",
         ">>> DATA",
         "<<< 354 go ahead",
+        ">>> [72 octets of text]",
         "<<< 250 2.0.0 taken",
         ">>> QUIT",
     ]

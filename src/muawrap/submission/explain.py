@@ -1,4 +1,4 @@
-"""Why TLS was not reached, in words: what is wrong with the certificate, and which scheme the server wants."""
+"""TLS in words: whom a certificate is for, what is wrong with it, and which scheme the server wants."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def handshake(error: ssl.SSLError | ValueError, sock: socket.socket | None, at_o
     """What went wrong in a handshake on this socket, still open, and the advice that goes with it."""
     if isinstance(error, ssl.SSLCertVerificationError):
         flaw = next((flaw for flaw in FLAWS if error.verify_code in flaw.codes), FLAWS[-1])
-        chain = _shown(sock)
-        facts = flaw.facts(chain) if chain else ""
+        shown = chain(sock)
+        facts = flaw.facts(shown) if shown else ""
         words = str(error.verify_message).rstrip(".")
         return f"the certificate is not good: {words}{facts and f' ({facts})'}", flaw.advice
     if isinstance(error, ssl.SSLEOFError):
@@ -56,12 +56,12 @@ def handshake(error: ssl.SSLError | ValueError, sock: socket.socket | None, at_o
 # -- the certificate ------------------------------------------------------------------------------------------------
 
 
-def _shown(sock: socket.socket | None) -> list[Certificate]:
-    """The certificates of a handshake that failed on them; empty where they cannot be had.
+def chain(sock: socket.socket | None) -> list[Certificate]:
+    """The certificates of a handshake that nothing verified, or that failed on them; empty where they cannot be had.
 
-    getpeercert() tells nothing before the handshake is through. OpenSSL 3 keeps what the server showed, and the ssl
-    module can read it; it is public only since Python 3.13, and there as DER only. A second connection without
-    verification would tell as much, but could meet another server, and nobody asked for it.
+    getpeercert() tells nothing of those. OpenSSL 3 keeps what the server showed, and the ssl module can read it; it is
+    public only since Python 3.13, and there as DER only. A second connection without verification would tell as much,
+    but could meet another server, and nobody asked for it.
     """
     try:
         return [
@@ -72,26 +72,35 @@ def _shown(sock: socket.socket | None) -> list[Certificate]:
         return []
 
 
-def _names(chain: list[Certificate]) -> str:
-    names = [name for kind, name in chain[0].get("subjectAltName", ()) if kind in ("DNS", "IP Address")]
-    if names:
-        told = [_cut(name) for name in names[:NAMED]]
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        return f"it is for {', '.join(told)}{more}"
-    subject = chain[0].get("subject", ())
-    common = next((value for part in subject for key, value in part if key == "commonName"), "")
-    return "it names no host" + (f", and the common name {_cut(common)} does not count" if common else "")
+def names(certificate: Certificate) -> str:
+    """The names and addresses a certificate is for, up to three of them; empty where it has none."""
+    found = [name for kind, name in certificate.get("subjectAltName", ()) if kind in ("DNS", "IP Address")]
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return ", ".join(map(_cut, found[:NAMED])) + more
+
+
+def part(certificate: Certificate, whose: str, name: str) -> str:
+    """One part of the name of "subject" or "issuer"."""
+    return next((_cut(value) for parts in certificate.get(whose, ()) for key, value in parts if key == name), "")
+
+
+def _names(shown: list[Certificate]) -> str:
+    found = names(shown[0])
+    if found:
+        return f"it is for {found}"
+    common = part(shown[0], "subject", "commonName")
+    return "it names no host" + (f", and the common name {common} does not count" if common else "")
 
 
 def _cut(name: str) -> str:
     return name if len(name) <= NAME_LIMIT else name[:NAME_LIMIT] + "..."
 
 
-def _dates(chain: list[Certificate]) -> str:
+def _dates(shown: list[Certificate]) -> str:
     """From when to when the one that is out of date is valid; it need not be the server's own."""
     now = time.time()
     clock = f"the clock here says {time.strftime('%Y-%m-%d', time.gmtime(now))}"
-    for certificate in chain:
+    for certificate in shown:
         begins, ends = (ssl.cert_time_to_seconds(certificate[key]) for key in ("notBefore", "notAfter"))
         if not begins <= now <= ends:
             word, moment = ("until", ends) if now > ends else ("from", begins)
@@ -99,8 +108,8 @@ def _dates(chain: list[Certificate]) -> str:
     return clock
 
 
-def _fingerprint(chain: list[Certificate]) -> str:
-    return f"SHA-256 {hashlib.sha256(chain[0]['der']).hexdigest()}"
+def _fingerprint(shown: list[Certificate]) -> str:
+    return f"SHA-256 {hashlib.sha256(shown[0]['der']).hexdigest()}"
 
 
 FLAWS = (

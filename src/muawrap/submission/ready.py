@@ -46,6 +46,8 @@ def ready(opening: Opening, hostname: str, trace: Trace | None) -> Connection:
             if not isinstance(error, Failure) or error.stage is not Stage.TLS:
                 raise
             broken = error
+            if trace is not None and len(_attempts(host)) > 1:
+                trace("---", str(error))  # another one may do without what this one lacked
     raise broken
 
 

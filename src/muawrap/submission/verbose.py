@@ -1,0 +1,101 @@
+"""What -v tells of one connection: the dialogue, the address reached, TLS, and how far the text has come."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import time
+from collections.abc import Callable
+
+from muawrap.submission import explain
+
+LARGE = 1 << 20
+"""Octets of a text beyond which one may want to see that something happens."""
+WIDTH = 20  # of the bar
+DAY = 24 * 60 * 60
+
+
+class Verbose:
+    """Tells a Trace; trouble with that changes no outcome. `masked` is a text without what must not be told."""
+
+    def __init__(self, trace: Callable[[str, str], None], masked: Callable[[str], str]) -> None:
+        self._trace = trace
+        self._masked = masked
+        self._size = self._sent = 0  # of a large text that is on its way
+
+    def line(self, mark: str, line: str) -> None:
+        """Of the dialogue; where a reply comes, the text is over."""
+        if mark == "<<<":
+            self.over()
+        with contextlib.suppress(Exception):
+            self._trace(mark, line)
+
+    def connected(self, sock: socket.socket) -> None:
+        """By which address, of all those the host may have."""
+        with contextlib.suppress(Exception):
+            self._trace("---", f"connected to {endpoint(sock.getpeername())}")
+
+    def encrypted(self, sock: ssl.SSLSocket, name: str) -> None:
+        """What was agreed, and whom the certificate is for."""
+        with contextlib.suppress(Exception):
+            cipher = sock.cipher()
+            certificate = sock.getpeercert() or next(iter(explain.chain(sock)), {})
+            words = [name, cipher[0] if cipher else "", described(certificate, time.time())]
+            self._trace("---", self._masked(", ".join(filter(None, words))))
+
+    def text(self, size: int) -> None:
+        """The text begins; nothing of it is ever shown."""
+        self.line(">>>", f"[{size:,} octets of text]")
+        self._size, self._sent = (size if size > LARGE else 0), 0
+        self._show()
+
+    def sent(self, octets: int) -> None:
+        """So much more of it has been handed to the kernel, doubled dots and commands included."""
+        self._sent += octets
+        self._show()
+
+    def all_sent(self) -> None:
+        """And now its end."""
+        self._sent = self._size
+        self._show(", waiting for the verdict")
+
+    def over(self) -> None:
+        """The text has been answered, or the connection is gone."""
+        if self._size:
+            self._size = 0
+            with contextlib.suppress(Exception):
+                self._trace("...", "")
+
+    def _show(self, more: str = "") -> None:
+        if self._size:
+            with contextlib.suppress(Exception):
+                self._trace("...", bar(min(self._sent, self._size), self._size) + more)
+
+
+def endpoint(name: object) -> str:
+    """An address as getpeername() gives it, in words."""
+    if not isinstance(name, tuple):
+        return str(name)
+    address, port = str(name[0]), name[1]
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def described(certificate: explain.Certificate, now: float) -> str:
+    """Names, issuer, and how long it is still good; "" where there is none."""
+    if not certificate:
+        return ""
+    words = [f"certificate for {explain.names(certificate) or 'no host'}"]
+    parts = (explain.part(certificate, "issuer", name) for name in ("organizationName", "commonName"))
+    issuer = next(filter(None, parts), "")
+    if issuer:
+        words.append(f"issued by {issuer}")
+    if "notAfter" in certificate:
+        days = int((ssl.cert_time_to_seconds(certificate["notAfter"]) - now) // DAY)
+        words.append(f"{days:,} day{'' if days == 1 else 's'} left" if days >= 0 else "expired")
+    return ", ".join(words)
+
+
+def bar(sent: int, size: int) -> str:
+    """How much of a text has left."""
+    return f"[{'#' * (sent * WIDTH // size):.<{WIDTH}}] {sent * 100 // size:3}%, {sent:,} of {size:,} octets"
