@@ -185,7 +185,6 @@ def test_a_writer_that_waits_for_us_after_the_dot_is_not_waited_for(program: Pro
 NO_MESSAGE_GOOD = ["-bp"], ["-bi"], ["-q"], ["-bV"], ["--help"]
 NO_MESSAGE_BAD = (
     ["-bd"],
-    ["-bs"],
     ["-q15m"],
     ["-bv"],
     ["-bz"],

@@ -8,50 +8,29 @@ from collections.abc import Callable, Iterator
 
 from muawrap import addresses, report, signals
 from muawrap.errand import Errand
-from muawrap.failure import Failure, unexpected
+from muawrap.failure import TRY_AGAIN, Failure, unexpected
 from muawrap.mail import Invocation, Receipt, Recipient, Reply, Transaction
+from muawrap.reading import answers
 from muawrap.reading import message as reading
-from muawrap.reading.dialogue import Dialogue, Mail, Rcpt, Text
-from muawrap.routing.redirect import Expansion
+from muawrap.reading.dialogue import Dialogue, Event, Mail, Rcpt, Text
+from muawrap.routing.redirect import RECIPIENTS, Expansion
 from muawrap.submission.line import Line
 
 
 def answered(invocation: Invocation, errand: Errand) -> int:
     """-bs: the exit status says whether every message was sent (RULES E8)."""
     gc.enable()  # unlike one message, a day of them is worth it
-    dialogue = Dialogue(hostname=errand.settings.hostname or "localhost")
-    line = Line(report.trace if invocation.verbose else None)
-    status = 0
-    begun: _Begun | None = None
-    for event in dialogue.events(_octets(lambda: report.reply(dialogue.replies()))):
-        facts = errand.facts()
-        try:
-            if isinstance(event, Mail):
-                begun = _Begun(invocation, errand, event)
-                dialogue.accept()
-            elif isinstance(event, Rcpt):
-                assert begun is not None
-                begun.add(event)
-                dialogue.accept()
-            elif isinstance(event, Text):
-                assert begun is not None
-                dialogue.answer(_verdict(begun.taken(event, facts).deliver(line)))
-        except Exception as error:
-            failure = unexpected(error)
-            if isinstance(event, Text):
-                signals.decided()
-                status = status or report.failure(failure, facts, spoken=False)
-            dialogue.refuse(failure)
-    report.reply(dialogue.replies())
-    line.close()
-    return status or int(dialogue.refused is not None)
+    return _Answered(invocation, errand).run()
 
 
 def broken(failure: Failure) -> None:
     """-bs where nothing can be sent: the greeting says why, and no command is obeyed (RULES E8)."""
     dialogue = Dialogue(broken=failure)
-    for _ in dialogue.events(_octets(lambda: report.reply(dialogue.replies()))):
-        pass
+    try:
+        for _ in dialogue.events(_octets(lambda: report.reply(dialogue.replies()))):
+            pass
+    except Failure:
+        pass  # standard input cannot be read; what is wrong has been told
     report.reply(dialogue.replies())
 
 
@@ -63,12 +42,97 @@ def batch(invocation: Invocation, errand: Errand) -> int:
         work.run()
     except _Stopped as failure:
         signals.stop_on(failure)
+        work.line.close()
         reading.skip(0, dot_ends=False)  # so that the caller reads our status, and not SIGPIPE (RULES A6)
         signals.decided()
         return report.failure(failure, work.facts)
     finally:
         work.line.close()
+    if invocation.verbose:
+        report.progress("")
+        report.trace("---", f"{work.sent} sent")
     return 0
+
+
+class _Answered:
+    """One caller, who hears of each message at once what became of it."""
+
+    def __init__(self, invocation: Invocation, errand: Errand) -> None:
+        self._invocation = invocation
+        self._errand = errand
+        self._dialogue = Dialogue(hostname=errand.settings.hostname or "localhost")
+        self._line = Line(report.trace if invocation.verbose else None)
+        self._begun: _Begun | None = None
+        self._status = 0
+        self._speaking = False
+
+    def run(self) -> int:
+        """All of it; the exit status."""
+        try:
+            for event in self._dialogue.events(_octets(self._idle)):
+                self._obey(event)
+        except Exception as error:  # no command is to blame: standard input, or we ourselves
+            signals.decided()
+            self._status = report.failure(unexpected(error), self._facts())
+        self._speak()
+        self._line.close()
+        return self._status or int(self._dialogue.refused is not None)
+
+    def _obey(self, event: Event) -> None:
+        """What the caller asks for, and the answer."""
+        try:
+            if isinstance(event, Mail):
+                self._begun = _Begun(self._invocation, self._errand, event)
+                self._dialogue.accept()
+            elif isinstance(event, Rcpt):
+                assert self._begun is not None
+                self._begun.add(event)
+                self._dialogue.accept()
+            elif isinstance(event, Text):
+                assert self._begun is not None
+                signals.watch(self._interrupted)
+                ready = self._begun.taken(event)
+                self._dialogue.answer(_verdict(ready.deliver(self._line)))
+                self._begun = None
+            else:
+                self._begun = None
+        except Exception as error:
+            signals.decided()
+            failure = unexpected(error)
+            self._note(failure)
+            self._dialogue.refuse(failure)
+
+    def _note(self, failure: Failure) -> None:
+        """A message that is not sent is one line in the log, however many of its recipients are refused."""
+        if self._begun is None or not self._begun.failed:
+            status = report.failure(failure, self._facts(), spoken=False)
+            self._status = self._status or status
+        if self._begun is not None:
+            self._begun.failed = True
+
+    def _facts(self) -> report.Facts:
+        return self._errand.facts() if self._begun is None else self._begun.facts
+
+    def _idle(self) -> None:
+        """Before the caller is waited for."""
+        self._speak()
+        signals.watch(self._interrupted)
+
+    def _speak(self) -> None:
+        self._speaking = True
+        report.reply(self._dialogue.replies())
+        self._speaking = False
+
+    def _interrupted(self, failure: Failure) -> None:
+        """A signal: the caller is told where that costs no waiting, and no line is torn."""
+        reply = answers.verdict(failure)
+        if failure.lead == TRY_AGAIN:
+            reply = Reply(421, (f"4.3.2 {answers.sentence(failure)}",))  # it is us who leave (RFC 5321, 3.8)
+        if self._begun is not None:
+            self._note(failure)
+        if not self._speaking and select.select([], [1], [], 0)[1]:
+            report.reply(self._dialogue.replies() + answers.on_the_wire(reply, "4.3.2"))
+        report.leave(self._status or int(self._dialogue.refused is not None))
 
 
 class _Stopped(Failure):
@@ -86,61 +150,83 @@ class _Batch:
 
     def __init__(self, invocation: Invocation, errand: Errand) -> None:
         self.line = Line(report.trace if invocation.verbose else None)
-        self.facts = errand.facts()
+        self.facts = errand.facts()  # of the message that is not sent
         self._invocation = invocation
         self._errand = errand
+        self._begun: _Begun | None = None
         self._waiting: _Ready | None = None
-        self._sent = 0
+        self.sent = 0
 
     def run(self) -> None:
         """All of them. Raises _Stopped."""
-        begun: _Begun | None = None
+        signals.watch(self._interrupted)
+        line = 0  # of what is being done, where that is not the dialogue's own failure, which tells its line itself
         try:
             for event in Dialogue(batch=True).events(_octets(self._idle)):
+                line = event.line
                 if isinstance(event, Mail):
-                    begun = _Begun(self._invocation, self._errand, event)
+                    self._begun = _Begun(self._invocation, self._errand, event)
                 elif isinstance(event, Rcpt):
-                    assert begun is not None
-                    begun.add(event)
+                    assert self._begun is not None
+                    self._begun.add(event)
                 elif isinstance(event, Text):
-                    assert begun is not None
-                    ready = begun.taken(event, self._errand.facts())
+                    assert self._begun is not None
+                    line = self._begun.line
+                    ready = self._begun.taken(event)
                     self._send(ready.transaction)
-                    self._waiting = ready
+                    self._begun, self._waiting = None, ready
+                else:
+                    self._begun = None
+                line = 0
         except _Stopped:
             raise
         except Exception as error:
             self._send(None)  # what came before the trouble is none of its business
-            raise _Stopped(self._sent, unexpected(error)) from error
+            raise self._stopped(unexpected(error), line) from error
         self._send(None)
 
     def _idle(self) -> None:
         """Nothing more may come for a while: what is here does not wait for it."""
-        if self._waiting is not None and not select.select([0], [], [], 0)[0]:
+        if not _there_is_more():
             self._send(None)
+        if not _there_is_more():  # where the input has ended meanwhile, a signal that came finds all of it sent
+            signals.watch(self._interrupted)
 
     def _send(self, following: Transaction | None) -> None:
         """Send the message that waits, where there is one. Raises _Stopped."""
-        ready, self._waiting = self._waiting, None
+        ready = self._waiting
         if ready is None:
             return
-        self.facts = ready.facts
+        signals.watch(self._interrupted)
         try:
             ready.deliver(self.line, following)
         except Exception as error:
-            raise _Stopped(self._sent, unexpected(error), ready.line) from error
-        self._sent += 1
-        self.facts = self._errand.facts()
+            raise self._stopped(unexpected(error)) from error
+        self._waiting = None
+        self.sent += 1
         if self._invocation.verbose:
-            report.progress(f"{self._sent} sent")
+            report.progress(f"{self.sent} sent")
+
+    def _stopped(self, failure: Failure, line: int = 0) -> _Stopped:
+        """The failure of the message that waits, or else of the one that is being read."""
+        concerned = self._waiting or self._begun
+        if concerned is not None:
+            self.facts = concerned.facts
+        return _Stopped(self.sent, failure, line or (self._waiting.line if self._waiting is not None else 0))
+
+    def _interrupted(self, failure: Failure) -> None:
+        stopped = failure if isinstance(failure, _Stopped) else self._stopped(failure)
+        report.leave(report.failure(stopped, self.facts))
 
 
 class _Begun:
     """A message whose envelope is being named."""
 
     def __init__(self, invocation: Invocation, errand: Errand, mail: Mail) -> None:
+        self.line = mail.line
+        self.facts = errand.facts()
+        self.failed = False
         self._errand = errand
-        self._line = mail.line
         self._named: list[str] = []
         self._recipients: dict[str, Recipient] = {}
         self._discarded: list[str] = []
@@ -162,15 +248,17 @@ class _Begun:
         for recipient in expansion.recipients:
             asked = recipient._replace(notify=rcpt.notify, original=rcpt.original)
             self._recipients.setdefault(addresses.key(recipient.address), asked)
+        if len(self._recipients) > RECIPIENTS:
+            raise Failure(f"more than {RECIPIENTS} recipients")
 
-    def taken(self, text: Text, facts: report.Facts) -> _Ready:
+    def taken(self, text: Text) -> _Ready:
         """Read the text; the message as it is ready to be sent. Raises Failure."""
-        signals.watch(lambda failure: report.leave(report.failure(failure, facts)))
+        facts = self.facts
         message, _ = reading.taken(text, self._errand.settings.max_received)
         facts.message_id = message.message_id
         self._errand.keeps(self._invocation, self._named, message, facts)
         expansion = Expansion(tuple(self._recipients.values()), tuple(self._discarded))
-        return _Ready(self._errand.offer(self._invocation, message, expansion, facts), facts, self._line)
+        return _Ready(self._errand.offer(self._invocation, message, expansion, facts), facts, self.line)
 
 
 class _Ready:
@@ -183,10 +271,14 @@ class _Ready:
 
     def deliver(self, line: Line, following: Transaction | None = None) -> Receipt:
         """Hand it over. Raises Failure."""
-        signals.watch(lambda failure: report.leave(report.failure(failure, self.facts)))
         receipt = line.deliver(self.transaction, following) if self.transaction else Receipt()
         report.success(receipt, self.facts)
         return receipt
+
+
+def _there_is_more() -> bool:
+    """Whether standard input need not be waited for."""
+    return bool(select.select([0], [], [], 0)[0])
 
 
 def _octets(before: Callable[[], None]) -> Iterator[bytes]:

@@ -19,18 +19,24 @@ class _Moment:
     def __init__(self) -> None:
         self.act: Callable[[], None] | None = None
         self.end: Callable[[Failure], None] | None = None
+        self.came = False  # one has come; where it did not end us, it ends us before the next message
 
 
 _now = _Moment()
 
 
 def watch(end: Callable[[Failure], None]) -> None:
-    """From now on a signal is a failure that `end` reports before it ends the program; ignored ones stay ignored."""
+    """From now on a signal is a failure that `end` reports before it ends the program; ignored ones stay ignored.
+
+    One that has waited for a verdict ends it now: this is another message.
+    """
     _now.end = end
     _now.act = lambda: _end(Failure("interrupted by a signal", lead=TRY_AGAIN))
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _received)
+    if _now.came:
+        _now.act()
 
 
 def then(act: Callable[[], None]) -> None:
@@ -42,6 +48,8 @@ def then(act: Callable[[], None]) -> None:
 def stop_on(failure: Failure) -> None:
     """From now on a signal reports this failure, which is what became of the message already."""
     then(lambda: _end(failure))
+    if _now.came:
+        _end(failure)
 
 
 def committed(failure: Failure) -> None:
@@ -72,6 +80,19 @@ def decided() -> None:
     then(lambda: None)
 
 
+def interrupting() -> None:
+    """From now on a signal raises InterruptedError, once: what is waited for is worth no patience."""
+    then(_interrupt)
+    if _now.came:
+        _interrupt()
+
+
+def _interrupt() -> None:
+    then(lambda: None)
+    raise InterruptedError
+
+
 def _received(number: int, frame: FrameType | None) -> None:
+    _now.came = True
     if _now.act is not None:
         _now.act()

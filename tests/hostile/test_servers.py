@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email
 import itertools
 import os
 import socket
@@ -335,12 +336,27 @@ def test_a_reply_too_many_is_met_before_the_next_command(
     ],
     ids=["UTF-8", "Latin-1", "all octets beyond ASCII", "998", "999", "10000 beyond ASCII", "dots"],
 )
-def test_no_bit_is_stripped_and_no_line_is_broken(line: bytes, extensions: tuple[str, ...]) -> None:
-    """F6: what a server does not promise to bear is not bent in silence; BODY=8BITMIME is said where it is offered."""
+@pytest.mark.parametrize("kind", ["text/plain", "application/octet-stream"])
+def test_no_bit_is_stripped_and_no_line_is_broken(line: bytes, extensions: tuple[str, ...], kind: str) -> None:
+    """F6: what a server does not promise to bear is encoded where it can be; BODY=8BITMIME is said where it is offered.
+
+    Lines that are too long are not this station's business: that has been decided before there was a connection.
+    """
+    text = b"before\n" + line + b"\nafter\n"
+    header = f"From: me@client.example\nContent-Type: {kind}\n".encode()
     with Server(extensions=extensions) as server:
-        deliver(offer(smart_host(server), text=b"before\n" + line + b"\nafter\n"))
+        transaction = offer(smart_host(server), text=text)
+        receipt = deliver(transaction._replace(ways=(transaction.ways[0]._replace(header=header),)))
         [message] = server.accepted
-    assert message.text.partition(b"\r\n\r\n")[2] == b"before\r\n" + line + b"\r\nafter\r\n"
+    wide = "8BITMIME" in extensions or line.isascii()
+    arrived = message.text.partition(b"\r\n\r\n")[2].replace(b"\r\n", b"\n")
+    if wide or kind != "text/plain":
+        assert arrived == text
+    else:
+        assert arrived.isascii()
+        assert email.message_from_bytes(message.text).get_payload(decode=True) == text.replace(b"\n", b"\r\n")
+    assert receipt.eight_bit == (not wide and kind != "text/plain")
+    assert receipt.size == len(message.text)
     assert (b"BODY=8BITMIME" in message.mail_parameters) == ("8BITMIME" in extensions and not line.isascii())
 
 

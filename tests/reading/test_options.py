@@ -200,8 +200,9 @@ def test_a_mode_that_does_nothing_takes_no_message(words: list[str]) -> None:
 
 def test_smtp_on_standard_input_is_never_read_as_a_message() -> None:
     """RULES E8: alpine, Symfony and Laravel call it by default."""
-    for word in ("-bs", "-bS"):
-        assert parse(word).mode not in ("deliver", "verify")
+    for words in (["-bs"], ["-bs", "-odb", "-oem"], ["-bs", "-i"], ["-i", "-bs"]):
+        assert parse(*words).mode == "smtp"
+    assert parse("-bS").mode == "batch"
 
 
 # -- the table, row by row (RULES E6, INTERFACE 2) ------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,8 @@ from tests.submission.offering import login, offer, smart_host
 from tests.submission.test_dialogue import BOTH, CHUNKING, PIPELINING, verbs
 from tests.support.canary import CANARY
 from tests.support.certificates import Authority
-from tests.support.server import Drop, Reset, Server
+from tests.support.server import Drop, Reset, Server, Silence, Then, Wait
+from tests.torture.test_signals import Tell
 
 MANY = ("one@example.net", "two@example.net")
 
@@ -166,3 +168,139 @@ def test_what_does_not_fit_does_not_ride_along() -> None:
             kept.deliver(large)
         assert "500 are the limit" in str(caught.value)
         assert len(server.accepted) == 1
+
+
+def test_a_text_that_has_to_be_encoded_first_does_not_ride_along() -> None:
+    """F6, P6: SIZE in MAIL is of what the host gets, which takes seven bits only."""
+    with Server(extensions=["PIPELINING", "CHUNKING", "SIZE 10000"]) as server, line() as kept:
+        eight_bit = [offer(smart_host(server), text="gr\xfc\xdfe\n".encode()) for _ in range(2)]
+        plain = [offer(smart_host(server), text=b"plain\n") for _ in range(2)]
+        send(kept, [*plain, *eight_bit, plain[0]])
+        kept.close()
+        (session,) = server.finished()
+        assert texts(server) == [b"plain\r\n"] * 2 + [b"gr=C3=BC=C3=9Fe\r\n"] * 2 + [b"plain\r\n"]
+        for message in server.accepted:
+            assert message.mail_parameters == b"SIZE=%d" % len(message.text)
+    envelope, riding = ["MAIL", "RCPT"], ["BDAT", "MAIL", "RCPT"]
+    assert verbs(session)[2:] == [riding, ["BDAT"], envelope, ["BDAT"], envelope, riding, ["BDAT"], ["QUIT"]]
+
+
+# -- a server that says more than it was asked (RELIABILITY S10)
+
+
+@pytest.mark.row("S10")
+def test_a_reply_too_many_behind_the_next_envelope_makes_the_verdict_doubtful() -> None:
+    """C3: who says too much may mean something else by each of them."""
+    with Server({"dot": b"250 ok\r\n" * 4, "MAIL 2": Silence()}, extensions=BOTH) as server, line() as kept:
+        first, second = numbered(server, 2)
+        with pytest.raises(Failure) as caught:
+            kept.deliver(first, second)
+        assert caught.value.lead == UNCERTAIN
+        assert "which nobody asked for" in str(caught.value)
+        assert len(server.messages) == 1
+
+
+@pytest.mark.row("S10")
+@pytest.mark.parametrize("true", ["554 no", "451 later"])
+def test_a_verdict_that_was_none_is_found_out_where_the_true_one_refuses_the_next_sender(true: str) -> None:
+    """C3: every reply stands for the command before; the goodbye that is asked for then comes one too late."""
+    with Server({"dot": f"250 ok\n{true}"}, extensions=BOTH) as server, line() as kept:
+        first, second = numbered(server, 2)
+        with pytest.raises(Failure) as caught:
+            kept.deliver(first, second)
+        assert caught.value.lead == UNCERTAIN
+        (session,) = server.finished()
+    assert session.commands[-1] == b"QUIT"
+    assert session.commands.count(b"QUIT") == 1
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        {"MAIL 2": "550 no"},
+        {"MAIL 2": "550 no", "QUIT": Drop()},
+        {"MAIL 2": "421 bye"},
+        {"RCPT 2": "451 later"},
+        {"RCPT 2": "451 later", "QUIT": "421 bye"},
+        {"MAIL 2": Drop()},
+        {"MAIL 2": Reset()},
+        {"RCPT 2": "what?"},
+    ],
+)
+def test_whatever_else_becomes_of_the_next_envelope_a_message_accepted_is_sent(script: dict[str, object]) -> None:
+    """A5: a refusal, a loss or nonsense behind the verdict, as long as it is not one reply too many."""
+    with Server(script, extensions=BOTH) as server, line() as kept:  # type: ignore[arg-type]
+        first = offer(smart_host(server))
+        assert kept.deliver(first, offer(smart_host(server), to=MANY)).reply.startswith("250")
+        assert len(server.accepted) == 1
+
+
+def test_what_was_asked_for_another_message_is_not_taken_for_this_one() -> None:
+    """C8: the envelope that rode along is given up with its connection."""
+    with Server(extensions=BOTH) as server, line() as kept:
+        first, second, third = numbered(server, 3)
+        kept.deliver(first, second)
+        kept.deliver(third)
+        kept.close()
+        assert texts(server) == [b"0\r\n", b"2\r\n"]
+        assert len(server.finished()) == 2
+
+
+# -- trouble with a host that had been good (RULES C)
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["MAIL alone", "MAIL with the text before"])
+@pytest.mark.parametrize("trouble", [Drop(), Reset(), "what?", "354 what"])
+def test_trouble_after_mail_moves_on_to_the_next_host(trouble: object, asked: bool) -> None:
+    """C3, C4: on a kept connection as on any other, and each host once."""
+    one = Server({"RCPT two@example.net": trouble}, extensions=BOTH)  # type: ignore[dict-item]
+    other = Server(extensions=BOTH)
+    with one, other, line() as kept:
+        first, second = (offer(smart_host(one), smart_host(other), to=(to,)) for to in MANY)
+        kept.deliver(first, second if asked else None)
+        receipt = kept.deliver(second)
+        assert [len(server.accepted) for server in (one, other)] == [1, 1]
+        assert len(one.sessions) == 1
+        assert f"127.0.0.1:{one.port}" in receipt.degraded[0]
+
+
+@pytest.mark.parametrize("tempfail", ["next-host", "final"])
+def test_what_one_host_refuses_for_now_another_may_take(tempfail: str) -> None:
+    """C2: with tempfail = "next-host"; else it is final."""
+    one, other = Server({"RCPT two@example.net": "450 later"}, extensions=BOTH), Server(extensions=BOTH)
+    with one, other, line() as kept:
+        first, second = (offer(smart_host(one), smart_host(other), to=(to,)) for to in MANY)
+        kept.deliver(first)
+        if tempfail == "next-host":
+            kept.deliver(second._replace(tempfail=tempfail))
+        else:
+            with pytest.raises(Failure, match="450 later"):
+                kept.deliver(second)
+        assert [len(server.accepted) for server in (one, other)] == [1, int(tempfail == "next-host")]
+
+
+def test_the_last_hosts_trouble_is_told_as_it_is() -> None:
+    """C7: no other host is left."""
+    with Server({"RCPT two@example.net": Drop()}, extensions=BOTH) as server, line() as kept:
+        first, second = (offer(smart_host(server), to=(to,)) for to in MANY)
+        kept.deliver(first)
+        with pytest.raises(Failure) as caught:
+            kept.deliver(second)
+        assert str(caught.value).startswith(f"127.0.0.1:{server.port}: lost the connection")
+        assert caught.value.lead == TRY_AGAIN
+        assert len(server.sessions) == 1
+
+
+@pytest.mark.parametrize("words", ["451 4.4.2 idle", "554 5.4.2 idle", "250 what"])
+def test_what_a_host_says_unasked_between_messages_is_no_verdict(words: str) -> None:
+    """C8: it is left, and connected anew."""
+    taken, said = threading.Event(), threading.Event()
+    script = {"dot": Then("250 taken", Wait(taken), words, Tell(said))}
+    with Server([script, {}], extensions=PIPELINING) as server, line() as kept:
+        first, second = numbered(server, 2)
+        kept.deliver(first)
+        taken.set()
+        assert said.wait(10)
+        kept.deliver(second)
+        assert [message.text[-3:] for message in server.messages] == [b"0\r\n", b"1\r\n"]
+        assert len(server.sessions) == 2

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.torture.link import Cut
-from tests.torture.scenes import SCENES, Scene, Stage, staged
-from tests.torture.tally import Run, Tally, faults
+from tests.torture.scenes import SCENES, SESSIONS, Scene, Stage, staged
+from tests.torture.tally import Run, Tally
 from tests.torture.warm import Warm
 
 SLACK = 24  # octets by which the length of a TLS handshake differs from run to run: signatures in DER
@@ -29,7 +29,7 @@ def tortured(scene: Scene, sample: int | None = None, runs: Runs | None = None) 
             ran = run(stage.argv, scene.stdin)
             copies = stage.copies()
             heard = stage.link.octets("down")
-            found = faults(ran, copies, scene.text, end_left=heard >= end, heard=heard >= verdict)
+            found = scene.faults(ran, copies, end_left=heard >= end, heard=heard >= verdict)
             tally.add(f"{scene.name}, {cut.how} after {cut.offset} octets {cut.direction}", found, ran)
     return tally
 
@@ -37,7 +37,7 @@ def tortured(scene: Scene, sample: int | None = None, runs: Runs | None = None) 
 def _whole(stage: Stage, run: Runs, tally: Tally) -> tuple[int, int]:
     """The dialogue without a cut: how much the program hears before it sends the end of the message, and then QUIT."""
     ran = run(stage.argv, stage.scene.stdin)
-    tally.add(f"{stage.scene.name}, no cut", faults(ran, stage.copies(), stage.scene.text, heard=True), ran)
+    tally.add(f"{stage.scene.name}, no cut", stage.scene.faults(ran, stage.copies(), heard=True), ran)
     slack = 0 if stage.scene.hosts[0].secure == "clear" else SLACK
     return stage.link.heard_before_the_end() - slack, stage.link.heard_with_the_verdict() + slack
 
@@ -51,4 +51,4 @@ def _cuts(stage: Stage) -> Iterator[Cut]:
 
 def jobs(sample: bool) -> list[tuple[Callable[..., Tally], tuple[object, ...]]]:
     """What may run side by side."""
-    return [(tortured, (scene, 100 if sample else None)) for scene in SCENES]
+    return [(tortured, (scene, 100 if sample else None)) for scene in (*SCENES, *SESSIONS)]

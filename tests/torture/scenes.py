@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +12,7 @@ from typing import Literal
 from tests.support.certificates import Authority
 from tests.support.server import Server
 from tests.torture.link import Link
+from tests.torture.tally import Run, faults, faults_of_answers, faults_of_batch
 
 MESSAGE = (
     b"From: me@client.example\nTo: you@example.net\nDate: Sat, 21 Nov 2026 10:00:00 +0000\n"
@@ -46,6 +47,43 @@ class Scene:
     def text(self) -> bytes:
         return self.stdin.replace(b"\n", b"\r\n")
 
+    def faults(
+        self, run: Run, copies: Sequence[bytes], *, end_left: bool | None = None, heard: bool = False
+    ) -> set[str]:
+        """Where the promise was broken (RULES A1 to A3, C3)."""
+        return faults(run, copies, self.text, end_left=end_left, heard=heard)
+
+
+@dataclass(frozen=True)
+class Session(Scene):
+    """One call with -bs or -bS, and several messages."""
+
+    messages: int = 1
+
+    @property
+    def texts(self) -> list[bytes]:
+        return [_numbered(number).replace(b"\n", b"\r\n") for number in range(1, self.messages + 1)]
+
+    def faults(
+        self, run: Run, copies: Sequence[bytes], *, end_left: bool | None = None, heard: bool = False
+    ) -> set[str]:
+        judge = faults_of_answers if self.argv == ("-bs",) else faults_of_batch
+        return judge(run, copies, self.texts)
+
+
+def _numbered(number: int) -> bytes:
+    return MESSAGE.replace(b"<1@", b"<%d@" % number)
+
+
+def session(mode: str, messages: int, how: str, *hosts: Host) -> Session:
+    """A session with all its messages at once, as a caller writes them who waits for no reply."""
+    envelope = b"MAIL FROM:<me@client.example>\nRCPT TO:<you@example.net>\nDATA\n"
+    lines = b"".join(
+        envelope + _numbered(number).replace(b"\n.", b"\n..") + b".\n" for number in range(1, messages + 1)
+    )
+    stdin = (b"EHLO me\n" + lines + b"QUIT\n").replace(b"\n", b"\r\n")
+    return Session(f"{mode}, {messages} message{'s' * (messages > 1)}, {how}", hosts, (mode,), stdin, messages=messages)
+
 
 CLEAR, STARTTLS, TLS = Host(), Host("STARTTLS"), Host("TLS")
 SLOW = Host(extensions=("8BITMIME",))  # no PIPELINING: a command at a time
@@ -60,6 +98,18 @@ SCENES = (
     Scene("STARTTLS, BDAT", (STARTTLS.chunking(),)),
     Scene("TLS, DATA", (TLS,)),
     Scene("TLS, BDAT, two hosts", (TLS.chunking(), CLEAR)),
+)
+
+SESSIONS = (
+    session("-bs", 1, "DATA", CLEAR),
+    session("-bs", 1, "BDAT", CLEAR.chunking()),
+    session("-bs", 2, "DATA", CLEAR),
+    session("-bs", 2, "BDAT, two hosts", CLEAR.chunking(), CLEAR),
+    session("-bs", 2, "TLS", TLS.chunking()),
+    session("-bS", 3, "DATA", CLEAR),
+    session("-bS", 3, "BDAT", CLEAR.chunking()),
+    session("-bS", 3, "BDAT, two hosts", CLEAR.chunking(), CLEAR.chunking()),
+    session("-bS", 3, "TLS", TLS.chunking()),
 )
 
 

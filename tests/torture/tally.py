@@ -69,6 +69,60 @@ def _is_true(run: Run, arrived: bool, end_left: bool | None) -> bool:
     return not arrived
 
 
+def faults_of_answers(run: Run, copies: Sequence[bytes], texts: Sequence[bytes]) -> set[str]:
+    """The same for -bs, where the caller reads a reply to the dot of each message (RULES E8)."""
+    found = _broken(run, copies, texts)
+    replies = re.findall(rb"^([2-5][0-9]{2}) ([\x20-\x7e]*)\r\n", run.out, re.MULTILINE)
+    told = replies[5 : 2 + 4 * len(texts) : 4]  # behind greeting and EHLO: MAIL, RCPT, DATA and the dot of each
+    if len(replies) != 3 + 4 * len(texts) or run.err:
+        found.add("unlabelled")
+    for text, (code, words) in zip(texts, told, strict=False):
+        arrived = copies.count(text)
+        if code == b"250":
+            found |= set() if arrived else {"lost"}
+        elif arrived and not (code == b"554" and words.startswith(b"5.4.2 may have been sent: ")):
+            found.add("unlabelled")
+    if run.status is not None and run.status != int(any(code != b"250" for code, _ in told)):
+        found.add("wrong status")
+    return found
+
+
+_STOPPED = re.compile(rb"(sendmail: [a-z, ]+: )message ([0-9]+)(?:, at line [0-9]+,)? after ([0-9]+) sent: .*\n")
+
+
+def faults_of_batch(run: Run, copies: Sequence[bytes], texts: Sequence[bytes]) -> set[str]:
+    """The same for -bS, where one line says which message was not sent, and how many before it were (RULES E8)."""
+    found = _broken(run, copies, texts)
+    arrived = [copies.count(text) for text in texts]
+    if run.status == 0:
+        return found | ({"lost"} if not all(arrived) else set()) | ({"unlabelled"} if run.out or run.err else set())
+    line = _STOPPED.fullmatch(run.err)
+    if line is None or int(line[2]) != int(line[3]) + 1 or int(line[2]) > len(texts):
+        return found | {"unlabelled"}
+    sent = int(line[3])
+    if not all(arrived[:sent]):
+        found.add("lost")
+    if any(arrived[sent + 1 :]) or not _is_true(run, bool(arrived[sent]), None):
+        found.add("unlabelled")
+    return found
+
+
+def _broken(run: Run, copies: Sequence[bytes], texts: Sequence[bytes]) -> set[str]:
+    """What is wrong whatever the caller was told."""
+    found = set()
+    if len(set(copies)) < len(copies):
+        found.add("duplicate")
+    if not set(copies) <= set(texts):
+        found.add("short")
+    if run.status is None:
+        found.add("hangs")
+    elif run.status not in (0, 1):
+        found.add("wrong status")
+    if b"Traceback" in run.err or b"Fatal Python error" in run.err:
+        found.add("tracebacks")
+    return found
+
+
 @dataclass
 class Tally:
     """The sums of one part of the torture, and the first of its faults in words."""

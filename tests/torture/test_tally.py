@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.torture.tally import FAULTS, Run, Tally, faults, table
+from tests.torture.tally import FAULTS, Run, Tally, faults, faults_of_answers, faults_of_batch, table
 
 TEXT = b"Hello.\r\n"
 REFUSED = b"sendmail: not sent, refused: no such user\n"
@@ -71,3 +71,72 @@ def test_the_table_counts_and_judges() -> None:
         ["empty", "0", *["0"] * len(FAULTS), "BAD"],
     ]
     assert bad.told == ["there: lost: 0 b''"]
+
+
+TEXTS = [b"one\r\n", b"two\r\n"]
+DOT = b"250 2.1.0 ok\r\n250 2.1.5 ok\r\n354 go on\r\n"
+BEGIN, END = b"220 me\r\n250-me\r\n250 DSN\r\n", b"221 bye\r\n"
+
+
+def answers(*dots: bytes) -> bytes:
+    return BEGIN + b"".join(DOT + dot + b"\r\n" for dot in dots) + END
+
+
+SENT, LATER = b"250 2.0.0 taken", b"451 4.4.1 gone"
+MAYBE = b"554 5.4.2 may have been sent: gone"
+
+
+@pytest.mark.parametrize(
+    ("status", "out", "copies", "found"),
+    [
+        (0, answers(SENT, SENT), TEXTS, set()),
+        (1, answers(SENT, LATER), TEXTS[:1], set()),
+        (1, answers(MAYBE, SENT), TEXTS, set()),
+        (1, answers(MAYBE, SENT), TEXTS[1:], set()),
+        (0, answers(SENT, SENT), TEXTS[:1], {"lost"}),
+        (0, answers(SENT, SENT), [*TEXTS, TEXTS[0]], {"duplicate"}),
+        (0, answers(SENT, SENT), [*TEXTS, b"tw"], {"short"}),
+        (1, answers(SENT, LATER), TEXTS, {"unlabelled"}),
+        (0, answers(SENT, LATER), TEXTS[:1], {"wrong status"}),
+        (1, answers(SENT, SENT), TEXTS, {"wrong status"}),
+        (1, answers(SENT), TEXTS[:1], {"unlabelled", "wrong status"}),
+        (None, answers(SENT, SENT), TEXTS, {"hangs"}),
+    ],
+)
+def test_the_replies_of_a_dialogue_are_held_against_the_copies(
+    status: int | None, out: bytes, copies: list[bytes], found: set[str]
+) -> None:
+    """E8: 250 to the dot is a copy, anything else none, unless it may be."""
+    assert faults_of_answers(Run(status, out, b""), copies, TEXTS) == found
+
+
+def stopped(lead: bytes, number: int, sent: int) -> bytes:
+    where = b"message %d, at line 9, after %d sent" % (number, sent)
+    return b"sendmail: " + lead + b": " + where + b": timed out [Message-ID <1@client.example>]\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "err", "copies", "found"),
+    [
+        (0, b"", TEXTS, set()),
+        (1, stopped(b"not sent, try again", 2, 1), TEXTS[:1], set()),
+        (1, stopped(b"may have been sent", 2, 1), TEXTS[:1], set()),
+        (1, stopped(b"may have been sent", 2, 1), TEXTS, set()),
+        (1, stopped(b"not sent, refused", 1, 0), [], set()),
+        (0, b"", TEXTS[:1], {"lost"}),
+        (1, stopped(b"not sent, try again", 2, 1), [], {"lost"}),
+        (1, stopped(b"not sent, try again", 2, 1), TEXTS, {"unlabelled"}),
+        (1, stopped(b"not sent, try again", 1, 0), TEXTS[1:], {"unlabelled"}),
+        (1, stopped(b"not sent, try again", 3, 2), TEXTS, {"unlabelled"}),
+        (1, stopped(b"not sent, try again", 2, 0), [], {"unlabelled"}),
+        (1, AGAIN, [], {"unlabelled"}),
+        (0, stopped(b"not sent, try again", 2, 1), TEXTS, {"unlabelled"}),
+        (0, b"", [*TEXTS, TEXTS[0]], {"duplicate"}),
+        (75, stopped(b"not sent, try again", 2, 1), TEXTS[:1], {"wrong status"}),
+    ],
+)
+def test_the_line_of_a_batch_is_held_against_the_copies(
+    status: int, err: bytes, copies: list[bytes], found: set[str]
+) -> None:
+    """E8: so many were sent, one is as the lead says, and the others were not begun."""
+    assert faults_of_batch(Run(status, b"", err), copies, TEXTS) == found

@@ -12,7 +12,7 @@ import pytest
 from tests.support.need import missing, need
 from tests.torture import calls, crowd, cuts, memory
 from tests.torture.link import Cut
-from tests.torture.scenes import SCENES, Scene, staged
+from tests.torture.scenes import SCENES, SESSIONS, Scene, Session, staged
 from tests.torture.tally import Tally
 from tests.torture.warm import Warm, real
 
@@ -26,6 +26,13 @@ def assert_good(tally: Tally) -> None:
 def test_a_link_that_is_cut_loses_nothing_and_doubles_nothing(scene: Scene) -> None:
     """C3: FIN or RST, in either direction; exit status and lead are true each time."""
     assert_good(cuts.tortured(scene, sample=24))
+
+
+@pytest.mark.row("S4", "S5", "G3")
+@pytest.mark.parametrize("scene", SESSIONS, ids=lambda scene: scene.name)
+def test_a_link_that_is_cut_under_a_session_leaves_every_message_known(scene: Session) -> None:
+    """E8, C3, C8: 250 to the dot is one copy, a refusal is none; a batch says how many were sent."""
+    assert_good(cuts.tortured(scene, sample=16))
 
 
 @pytest.mark.row("S4", "S5")

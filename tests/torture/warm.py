@@ -21,7 +21,7 @@ _FORKS = """
 import gc, os, socket, sys
 gc.disable()
 sys.path.append(sys.argv[1])
-from muawrap import sendmail
+from muawrap import sendmail, session
 import muawrap.submission.deliver, encodings.idna, _ssl, ssl, smtplib
 told = socket.socket(fileno=int(sys.argv[2]))
 while True:

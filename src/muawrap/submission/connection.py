@@ -11,6 +11,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from muawrap import signals
 from muawrap.failure import REFUSED, TRY_AGAIN, UNCERTAIN, Failure, Stage
@@ -18,12 +19,16 @@ from muawrap.mail import Reply, SmartHost
 from muawrap.submission import replies, sasl, tls
 from muawrap.submission.dial import Dial
 
+if TYPE_CHECKING:  # loaded for -v only
+    from muawrap.submission.verbose import Verbose
+
 RECEIVE = 64 * 1024  # octets asked of the kernel at once
 COMMAND_LIMIT = 12_288  # octets of an AUTH line (RFC 4954, 4)
 TAIL = 16 * 1024  # octets of text sent together with their end: one TLS record; what is lost earlier is "not sent"
 QUOTED = 80  # characters of what is no reply; enough to see what it is
 REST_OF_A_REPLY = 1.0  # seconds for what follows a reply that has begun unasked
 SILENCE = 10.0  # seconds without a greeting before we look whether the server waits for TLS; no honest one minds
+GOODBYE_SECONDS = 10.0  # for a goodbye, where that is waited for at all
 GOODBYE = (221, 421)  # what a server may say unasked when it closes (RFC 5321, 3.8)
 UNACKNOWLEDGED, NOT_SENT = slice(24, 28), slice(144, 148)  # tcpi_unacked, tcpi_notsent_bytes of <linux/tcp.h>
 
@@ -34,7 +39,10 @@ _WORD = re.compile(r"[\w.+-]*\w")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 Trace = Callable[[str, str], None]
-"""Told ">>>" or "<<<" and a line of the dialogue; secrets never reach it."""
+"""Told ">>>" or "<<<" and a line of the dialogue, or "---" and a remark; "..." and how far the text has come, then "".
+
+Neither secrets nor the text ever reach it.
+"""
 
 
 class Connection(smtplib.SMTP):
@@ -58,7 +66,12 @@ class Connection(smtplib.SMTP):
         self._hidden: list[re.Pattern[str]] = []
         self._hidden_words: Collection[str] = ()
         self._hostname = hostname
-        self._trace = trace
+        self._verbose: Verbose | None = None
+        if trace is not None:
+            with contextlib.suppress(Exception):  # -v changes no outcome
+                from muawrap.submission.verbose import Verbose
+
+                self._verbose = Verbose(trace, self._shown)
         self._end = end  # of timeouts.total, on the monotonic clock
         self._replies = replies.Reader()
         self._asked = 0  # commands in the latest flight
@@ -138,8 +151,8 @@ class Connection(smtplib.SMTP):
         return Reply(reply.code, tuple(map(self._shown, reply.lines)))
 
     def _tell(self, mark: str, line: str) -> None:
-        if self._trace is not None:
-            self._trace(mark, line)
+        if self._verbose is not None:
+            self._verbose.line(mark, line)
 
     # -- the socket
 
@@ -150,7 +163,10 @@ class Connection(smtplib.SMTP):
     def connect(self, *_: object, dial: Dial | None = None) -> tuple[int, bytes]:
         """Connect, or take the connection that is under way; `timeouts.connect` covers it all. Raises Failure."""
         self.stage = Stage.CONNECT
+        self._tell("---", f"connecting to {self.smart_host}")
         self.sock = (dial or Dial(self.smart_host, self._end)).connected()
+        if self._verbose is not None:
+            self._verbose.connected(self.sock)
         return 0, b""
 
     def send(self, s: bytes | bytearray | memoryview | str, seconds: float | None = None) -> None:  # type: ignore[override]
@@ -248,7 +264,7 @@ class Connection(smtplib.SMTP):
                 if self.committed and (self.stage is Stage.VERDICT or found.kind in (4, 5)):
                     signals.decided()
                 told = self._masked(found)
-                if self._trace is not None:
+                if self._verbose is not None:
                     self._tell("<<<", str(told))
                 return found if found.kind == 3 else told  # a challenge is read, not told
             if not self._receive(deadline):
@@ -435,7 +451,8 @@ class Connection(smtplib.SMTP):
         self.tls_name = f"{made.version()}{'' if verified else ' unverified'}"
         self.capabilities = replies.Capabilities({})
         self._replies = replies.Reader()
-        self._tell("---", f"{self.tls_name} with {self.smart_host.host}")
+        if self._verbose is not None:
+            self._verbose.encrypted(made, self.tls_name)
 
     def auth(self, mechanism: sasl.Mechanism, *_: object) -> tuple[int, bytes]:  # type: ignore[override]
         """Authenticate by one mechanism; only 235 is success (RFC 4954, 4). Raises Failure."""
@@ -465,11 +482,12 @@ class Connection(smtplib.SMTP):
         before: Iterable[tuple[str, str]] = (),
         with_envelope: bool = False,
         after: Sequence[tuple[str, str]] = (),
+        size: int = 0,
     ) -> None:
         """Send the text, the last block of which holds its end (RULES C3), in one piece with commands around it.
 
         `with_envelope`: MAIL and RCPT go before it, so that replies may come before all of it has left (RULES B6).
-        `after` are those of the next message.
+        `after` are those of the next message, and `size` is what -v tells of it.
 
         A block in `timeouts.data` is the slowest that is borne: 1.4 KiB a second, as the times of RFC 5321 have it.
         Raises Failure.
@@ -478,12 +496,16 @@ class Connection(smtplib.SMTP):
         self._in_text = True
         seconds = self.smart_host.timeouts.data
         block = self._encoded(before) + next(blocks)
+        if self._verbose is not None:
+            self._verbose.text(size)
         for following in blocks:
             self.send(block, seconds)
+            self._tell_sent(block)
             self.hush()  # a server that refuses a large text early need not get all of it
             block = following
         if len(block) > TAIL and not with_envelope:
             self.send(block[:-TAIL], seconds)
+            self._tell_sent(block[:-TAIL])
             block = block[-TAIL:]
         self.hush()
         if time.monotonic() >= self._end:
@@ -493,6 +515,12 @@ class Connection(smtplib.SMTP):
         self.stage = Stage.VERDICT
         signals.committed(self.failure("interrupted by a signal"))
         self.send(block + self._encoded(after) if after else block, seconds)
+        if self._verbose is not None:
+            self._verbose.all_sent()
+
+    def _tell_sent(self, block: bytes) -> None:
+        if self._verbose is not None:
+            self._verbose.sent(len(block))
 
     def verdict(self, more: bool = False) -> Reply:
         """Wait for the reply to the text (RULES C3); `more` has been asked for in the same flight. Raises Failure.
@@ -527,6 +555,16 @@ class Connection(smtplib.SMTP):
             return self.pending()
         return None
 
+    def surplus(self) -> Reply | None:
+        """A reply that nobody asked for: what comes before the goodbye that is asked for now. It is the end."""
+        with contextlib.suppress(Exception):
+            self.say("QUIT")
+            reply = self.reply(GOODBYE_SECONDS)
+            self.close()
+            return None if reply.code in GOODBYE else reply
+        self.close()
+        return None
+
     def begin_again(self) -> None:
         """Another message follows on this connection."""
         total = self.smart_host.timeouts.total
@@ -545,5 +583,7 @@ class Connection(smtplib.SMTP):
 
     def close(self) -> None:
         """Close, whatever state the socket is in."""
+        if self._verbose is not None:
+            self._verbose.over()
         with contextlib.suppress(Exception):
             super().close()

@@ -29,13 +29,18 @@ def _once(connection: Connection, transaction: Transaction, way: Way) -> Receipt
 
 
 def deliver(
-    transaction: Transaction, trace: Trace | None = None, opening: Opening | None = None, hand: Hand = _once
+    transaction: Transaction,
+    trace: Trace | None = None,
+    opening: Opening | None = None,
+    hand: Hand = _once,
+    tried: tuple[Failure, ...] = (),
 ) -> Receipt:
     """Hand the message to the first smart host that takes it (RULES C). Raises Failure.
 
-    `opening` is that of the first smart host, where it has been made already.
+    `opening` is that of the first smart host, where it has been made already; `tried` is why hosts before it did not
+    take the message.
     """
-    failures: list[Failure] = []
+    failures = list(tried)
     for way in transaction.ways:
         try:
             connection = ready(opening or Opening(way.host), transaction.hostname, trace)
@@ -47,6 +52,8 @@ def deliver(
                 raise
             failures.append(failure)
             opening = None
+            if trace is not None and way is not transaction.ways[-1]:
+                trace("---", str(failure))  # the last one is told by whoever reports
     if transaction.dial_delay and all(failure.stage is Stage.CONNECT for failure in failures):
         # The line may still be coming up: once more, and never after a connection (RULES C6).
         time.sleep(transaction.dial_delay)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from muawrap.failure import UNCERTAIN, Failure, Stage
+from muawrap.failure import Failure, Stage
 from muawrap.mail import Receipt, SmartHost, Transaction, Way
 from muawrap.submission import transact
 from muawrap.submission.connection import Connection, Trace
-from muawrap.submission.deliver import deliver
+from muawrap.submission.deliver import deliver, is_final
 
 
 class Line:
@@ -17,45 +17,52 @@ class Line:
         self._connection: Connection | None = None
         self._hosts: tuple[tuple[SmartHost, ...], str] | None = None  # and our name for them
         self._following: Transaction | None = None
-        self._asked: Transaction | None = None  # whose MAIL and RCPT have left already
+        self._heard: tuple[Transaction, transact.Next] | None = None  # whose MAIL and RCPT have left, and the replies
 
     def deliver(self, transaction: Transaction, following: Transaction | None = None) -> Receipt:
         """Hand a message over as `deliver.deliver` does. Raises Failure.
 
         `following` is the next one, where it is known: its MAIL and RCPT ride with this text, so that each message
-        costs one round trip. After a Failure they are forgotten, and the connection is closed.
+        costs one round trip. Their replies are waited for, because they confirm the verdict on this one. After a
+        Failure they are forgotten, and the connection is closed.
         """
         self._following = following
-        if self._hosts != _hosts(transaction):
+        if self._hosts != _hosts(transaction) or (self._heard is not None and self._heard[0] is not transaction):
             self.close()
         self._hosts = _hosts(transaction)
         connection = self._connection
-        if connection is not None:
+        if connection is None:
+            return deliver(transaction, self._trace, hand=self._hand)
+        way = _way(connection, transaction)
+        try:
             connection.begin_again()
-            try:
-                return self._hand(connection, transaction, _way(connection, transaction), fresh=False)
-            except Failure as failure:
-                if not _is_stale(failure):
-                    raise
-        return deliver(transaction, self._trace, hand=self._hand)
+            return self._hand(connection, transaction, way, fresh=False)
+        except Failure as failure:
+            if _is_stale(failure):
+                return deliver(transaction, self._trace, hand=self._hand)
+            if is_final(failure, transaction.tempfail):
+                raise
+            others = transaction.ways[transaction.ways.index(way) + 1 :]  # the next host, as ever (RULES C3)
+            return deliver(transaction._replace(ways=others), self._trace, hand=self._hand, tried=(failure,))
 
     def close(self) -> None:
         """Take leave of the host."""
         if self._connection is not None:
             self._connection.leave()
-        self._connection = self._asked = None
+        self._connection = self._heard = None
 
     def _hand(self, connection: Connection, transaction: Transaction, way: Way, fresh: bool = True) -> Receipt:
-        asked = self._asked is transaction
-        self._connection = self._asked = None  # until this has gone well
+        heard = self._heard[1] if self._heard is not None and self._heard[0] is transaction else None
+        self._connection = self._heard = None  # until this has gone well
         try:
             ahead = self._ahead(connection)
-            receipt = transact.hand_over(connection, transaction, way, fresh, asked, ahead)
+            receipt = transact.hand_over(connection, transaction, way, fresh, heard, ahead)
+            if ahead and self._following is not None:
+                self._heard = self._following, transact.heard_ahead(connection, self._following, receipt.reply)
         except BaseException:
             connection.leave()
             raise
         self._connection = connection
-        self._asked = self._following if ahead else None
         return receipt
 
     def _ahead(self, connection: Connection) -> transact.Lines:
@@ -83,6 +90,6 @@ def _way(connection: Connection, transaction: Transaction) -> Way:
 
 def _is_stale(failure: Failure) -> bool:
     """Whether the host has gone since the last message: it has said nothing about this one (RULES C8)."""
-    if failure.lead == UNCERTAIN or failure.stage not in (Stage.OFFER, Stage.MAIL):
-        return False
-    return failure.reply is None or failure.reply.code == 421
+    if failure.stage is Stage.MAIL:
+        return failure.reply is None or failure.reply.code == 421
+    return failure.stage is Stage.OFFER  # whatever it said, it was not asked

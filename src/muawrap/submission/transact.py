@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
+from muawrap import signals
 from muawrap.failure import REFUSED, Failure, Stage
 from muawrap.mail import Receipt, Recipient, Reply, Transaction, Way
 from muawrap.submission import wire
-from muawrap.submission.connection import Connection
+from muawrap.submission.connection import GOODBYE, Connection
 
 ONE_FLIGHT = 64 * 1024
 """Octets of a message that leaves together with its envelope: what a receiver's window takes without waiting."""
@@ -17,29 +18,32 @@ ONE_FLIGHT = 64 * 1024
 Lines = Sequence[tuple[str, str]]
 """Commands, each with what may be told of it; "" is the command itself."""
 
+Next = Callable[[], Reply]
+"""The replies to the commands of a flight, one by one. Raises Failure."""
+
 
 def hand_over(
     connection: Connection,
     transaction: Transaction,
     way: Way,
     fresh: bool = True,
-    asked: bool = False,
+    heard: Next | None = None,
     ahead: Lines = (),
 ) -> Receipt:
     """The message over a connection that stands where MAIL may follow. Raises Failure.
 
     `fresh`: it has carried no message yet, so that the host has had no time to go away.
-    `asked`: its MAIL and RCPT have been sent already, with the text before; `ahead` are those of the next one, to be
-    sent with this text.
+    `heard`: the replies to its MAIL and RCPT, which were sent with the text before; `ahead` are those of the next one,
+    to be sent with this text.
     """
     try:
-        if not asked:
+        if heard is None:
             connection.stage = Stage.OFFER
             connection.hush()  # a 421 that is there before MAIL is no verdict on the message
             if is_too_wide(connection, transaction):
                 transaction, way = _in_seven_bits(transaction, way)
             fits(connection, transaction, way)
-        reply = offer(connection, transaction, way, fresh, asked, ahead)
+        reply = offer(connection, transaction, way, fresh, heard, ahead)
         return Receipt(
             host=str(way.host),
             sender=way.sender,
@@ -89,7 +93,51 @@ def fits(connection: Connection, transaction: Transaction, way: Way) -> None:
         raise connection.failure(f"does not take addresses beyond ASCII{whom} (SMTPUTF8)", lead=REFUSED)
 
 
-def offer(connection: Connection, transaction: Transaction, way: Way, fresh: bool, asked: bool, ahead: Lines) -> Reply:
+def heard_ahead(connection: Connection, following: Transaction, verdict: str) -> Next:
+    """The replies to the envelope that left with a text, once that has been accepted; each is told in its turn.
+
+    They also prove the verdict. Had it been a reply too many from before the text, the true one would be the next, and
+    all of these would stand for another command. So a 2yz to all of them, with nothing behind, confirms it; after a
+    refusal they are counted, up to a goodbye that is asked for. Raises Failure where there are too many (RULES C3).
+    """
+    heard: list[Reply] = []
+    trouble: list[Failure] = []  # instead of the next one
+    surplus = None
+    connection.hide_words(_hidden(following.recipients))
+    try:
+        connection.begin_again()
+        signals.interrupting()
+        connection.stage = Stage.MAIL
+        while len(heard) <= len(following.recipients):
+            heard.append(connection.reply())
+            connection.stage = Stage.RCPT
+            if heard[-1].code == 421:
+                break
+        else:
+            agreed = all(reply.kind == 2 for reply in heard)
+            surplus = connection.spare() if agreed else connection.surplus()
+    except Failure as failure:
+        trouble.append(failure)
+    except Exception:  # this message has been sent, whatever becomes of the next one (RULES A5)
+        trouble.append(connection.failure("interrupted", stage=Stage.MAIL))
+    signals.decided()
+    if surplus is not None and surplus.code not in GOODBYE:
+        connection.committed, connection.stage = True, Stage.VERDICT
+        raise connection.failure(f'sent "{verdict}" and then "{surplus}", which nobody asked for,')
+    told: Iterator[Reply | Failure] = iter((*heard, *trouble))
+
+    def tell() -> Reply:
+        reply = next(told)
+        if isinstance(reply, Failure):
+            raise reply
+        return reply
+
+    return tell
+
+
+def offer(
+    connection: Connection, transaction: Transaction, way: Way, fresh: bool, heard: Next | None, ahead: Lines
+) -> Reply:
     """MAIL, every RCPT, the text: one of each, in as few flights as the host allows (RULES B). Raises Failure."""
     offers = connection.capabilities.offers
     connection.hide_words(_hidden(transaction.recipients))
@@ -98,26 +146,26 @@ def offer(connection: Connection, transaction: Transaction, way: Way, fresh: boo
     size = wire.size(way.header, transaction.body)
     chunk = (f"BDAT {size} LAST", "")
     alone = len(lines) == 2 and size <= ONE_FLIGHT and way.host == transaction.ways[-1].host and fresh and not ahead
-    if asked:
-        _agreed(connection, transaction, [connection.reply] * len(lines))
+    if heard is not None:
+        _agreed(connection, transaction, [heard] * len(lines))
     elif not offers("PIPELINING"):
         _agreed(connection, transaction, [partial(connection.command, line, shown=shown) for line, shown in lines])
     elif offers("CHUNKING") and alone:
         # With one recipient nothing can be half delivered, so all of it leaves at once (RULES B6).
-        connection.text(wire.as_chunk(text), before=[*lines, chunk], with_envelope=True)
+        connection.text(wire.as_chunk(text), before=[*lines, chunk], with_envelope=True, size=size)
         return _all_accepted(connection, transaction)
     else:
         connection.hush()
         connection.flight(lines)
         _agreed(connection, transaction, [connection.reply] * len(lines))
     if offers("CHUNKING"):
-        connection.text(wire.as_chunk(text), before=[chunk], after=ahead)
+        connection.text(wire.as_chunk(text), before=[chunk], after=ahead, size=size)
         return _chunk_accepted(connection, more=bool(ahead))
     connection.stage = Stage.DATA
     reply = connection.command("DATA")
     if reply.code != 354:
         raise connection.refused(reply)
-    connection.text(wire.with_dots(text))
+    connection.text(wire.with_dots(text), size=size)
     return _accepted(connection)
 
 
@@ -132,7 +180,7 @@ def envelope(connection: Connection, transaction: Transaction, way: Way) -> Line
     return lines
 
 
-def _agreed(connection: Connection, transaction: Transaction, replies: Sequence[Callable[[], Reply]]) -> None:
+def _agreed(connection: Connection, transaction: Transaction, replies: Sequence[Next]) -> None:
     """Wait until sender and every recipient are accepted. Raises Failure that names all who are not (RULES B2)."""
     connection.stage = Stage.MAIL
     reply = replies[0]()
@@ -211,11 +259,11 @@ def _mail_parameters(connection: Connection, transaction: Transaction, way: Way)
 
 def _rcpt_parameters(connection: Connection, transaction: Transaction, recipient: Recipient) -> str:
     """NOTIFY and ORCPT (RFC 3461), where they are asked for and offered."""
-    notify = recipient.notify or transaction.notify
-    if not notify or not connection.capabilities.offers("DSN"):
+    if not connection.capabilities.offers("DSN"):
         return ""
-    original = f" ORCPT=rfc822;{recipient.original}" if recipient.original else ""
-    return f" NOTIFY={notify}{original}"
+    notify = recipient.notify or transaction.notify
+    parameters = (f"NOTIFY={notify}" if notify else "", f"ORCPT={recipient.original}" if recipient.original else "")
+    return "".join(f" {parameter}" for parameter in parameters if parameter)
 
 
 def _hidden(recipients: tuple[Recipient, ...]) -> set[str]:
