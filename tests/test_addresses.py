@@ -458,7 +458,8 @@ A_LABELS = [
 NO_LABELS = [
     *("stra\u00dfe", "STRA\u1e9eE", "\u03b2\u03cc\u03bb\u03bf\u03c2", "a\u200cb", "a\u200db"),  # two readings
     *("a\uff1eb", "a\uff20b", "a\u2100b", "a\u3000b", "a\uff0fb", "\uff1c\uff1e\uff0c", "\uff0da\u00fc"),  # by NFKC
-    *("a\u202eb", "\u05d0a", "\ud800", "\ufffd", "\xad", "xn--\u00fc", "\u00fc" * 60, "\u00fc-", "-\u00fc", "\u3002", "a\uff0e"),
+    *("a\u202eb", "\u05d0a", "\ud800", "\ufffd", "\xad", "xn--\u00fc", "\u00fc" * 60),
+    *("\u00fc-", "-\u00fc", "\u3002", "a\uff0e"),
 ]
 
 

@@ -459,7 +459,7 @@ def test_a_body_that_cannot_be_read_is_not_sent() -> None:
     """A1, A3: the dot stays here, and no other host is asked for what this machine has lost."""
 
     class Broken(Body):
-        def blocks(self) -> Any:
+        def blocks(self, begin: int = 0, end: int | None = None) -> Any:
             yield b"begun\n"
             raise OSError(5, "Input/output error")
 
