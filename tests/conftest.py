@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ from tests.support.program import Program
 # How long one example takes says more of the machine than of the program.
 settings.register_profile("patient", settings(), deadline=None)
 settings.load_profile("patient")
+
+# A job in the background has them ignored, and the program then minds them as little, as it should.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import select
 import signal
 from collections.abc import Callable
 from types import FrameType
@@ -20,6 +23,7 @@ class _Moment:
         self.act: Callable[[], None] | None = None
         self.end: Callable[[Failure], None] | None = None
         self.came = False  # one has come; where it did not end us, it ends us before the next message
+        self.ends: tuple[int, ...] = ()  # of a pipe into which each signal writes as it comes
 
 
 _now = _Moment()
@@ -37,6 +41,31 @@ def watch(end: Callable[[Failure], None]) -> None:
             signal.signal(number, _received)
     if _now.came:
         _now.act()
+
+
+def watched() -> bool:
+    """Whether a signal is to end us in good order."""
+    return _now.end is not None
+
+
+def poll(waiting: select.poll, milliseconds: int | None) -> list[tuple[int, int]]:
+    """Wait as select.poll does, but not past a signal: one that comes just before the wait is heard, too.
+
+    Raises OSError.
+    """
+    if not _now.ends and watched():
+        with contextlib.suppress(OSError, ValueError):  # without descriptors, or in another thread: as it was
+            _now.ends = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            signal.set_wakeup_fd(_now.ends[1], warn_on_full_buffer=False)
+    if not _now.ends:
+        return waiting.poll(milliseconds)
+    ear = _now.ends[0]
+    waiting.register(ear, select.POLLIN)
+    found = waiting.poll(milliseconds)
+    if any(descriptor == ear for descriptor, _ in found):
+        with contextlib.suppress(OSError):
+            os.read(ear, 64)
+    return [one for one in found if one[0] != ear]
 
 
 def then(act: Callable[[], None]) -> None:

@@ -206,11 +206,11 @@ class Connection(smtplib.SMTP):
             return select.POLLIN
         poll = select.poll()
         poll.register(self.sock, events)
-        left = self._left(deadline)
-        found = poll.poll(None if left == float("inf") else int(left * 1000) + 1)
-        if not found:
-            raise TimeoutError
-        return found[0][1]
+        while True:
+            left = self._left(deadline)
+            found = signals.poll(poll, None if left == float("inf") else int(left * 1000) + 1)
+            if found:
+                return found[0][1]
 
     def _take_in(self) -> None:
         """What has come, without waiting. Raises OSError."""
@@ -274,6 +274,8 @@ class Connection(smtplib.SMTP):
         """Wait for octets; False where the server has closed."""
         assert self.sock is not None
         try:
+            if signals.watched():
+                self._wait(select.POLLIN, deadline)
             self.sock.settimeout(self._left(deadline))
             octets = self.sock.recv(RECEIVE)
         except OSError as error:
