@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -13,7 +14,9 @@ from hypothesis import settings
 from tests.support import canary, server
 from tests.support.canary import assert_silent
 from tests.support.certificates import Authority
+from tests.support.need import missing
 from tests.support.program import Program
+from tests.support.user import public_folder
 
 # How long one example takes says more of the machine than of the program.
 settings.register_profile("patient", settings(), deadline=None)
@@ -30,6 +33,17 @@ def program(tmp_path: Path) -> Iterator[Program]:
     made = Program(tmp_path)
     yield made
     assert_silent(made.logged)  # of the runs that a test has made itself, too
+
+
+@pytest.fixture
+def public() -> Iterator[Program]:
+    """The program where everybody may run it."""
+    if os.getuid() != 0:
+        missing("root, to act as another user")
+    with public_folder() as folder:
+        made = Program(folder)
+        made.for_everybody()
+        yield made
 
 
 @pytest.fixture(scope="session")

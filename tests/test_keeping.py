@@ -29,7 +29,7 @@ from muawrap.reading import message as reading
 from tests.support.exim import Exim
 from tests.support.need import missing, need
 from tests.support.program import Program, Result
-from tests.support.server import Action, Channel, Drop, Server
+from tests.support.server import Action, Drop, Hold, Server
 from tests.support.user import NOBODY, WWW_DATA, acting_as, public_folder
 
 SOURCE = Path(__file__).parents[1] / "src"
@@ -584,20 +584,6 @@ def test_a_path_that_is_very_long_is_cut_and_the_rest_is_still_said(
 
 
 # -- signals ---------------------------------------------------------------------------------------------------------
-
-
-class Hold(Action):
-    """Say that the client has come this far, and then nothing more."""
-
-    final = True
-
-    def __init__(self, reached: threading.Event) -> None:
-        self.reached = reached
-
-    def perform(self, channel: Channel) -> None:
-        self.reached.set()
-        while True:
-            channel.receive()
 
 
 @pytest.mark.row("L3")

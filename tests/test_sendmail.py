@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.program import Program
-from tests.support.server import Action, Channel, Server, closed_port
+from tests.support.server import Hold, Server, closed_port
 
 MESSAGE = b"Subject: hello\n\nHello.\n"
 ME = 'from = "me@client.example"\n'
@@ -358,20 +358,6 @@ def test_an_internet_socket_is_refused_and_a_local_one_is_a_pipe(
     assert len(server.accepted) == 1 - status
 
 
-class Tell(Action):
-    """Say that the client has come this far, and nothing more to the client."""
-
-    final = True
-
-    def __init__(self, reached: threading.Event) -> None:
-        self.reached = reached
-
-    def perform(self, channel: Channel) -> None:
-        self.reached.set()
-        while True:
-            channel.receive()
-
-
 @pytest.mark.row("L3")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(
@@ -384,7 +370,7 @@ def test_a_signal_is_a_failure_with_the_lead_that_is_true(
     """RULES A3: before the end of the message has left, and after it, where a second signal does not wait."""
     reached = threading.Event()
     with (
-        Server({stage: Tell(reached)}) as server,
+        Server({stage: Hold(reached)}) as server,
         subprocess.Popen(
             [ready(program, server).named("sendmail"), "-C", program.config, "-i", "you@example.net"],
             stdin=subprocess.PIPE,

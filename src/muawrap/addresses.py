@@ -372,7 +372,7 @@ def _local_part(words: list[_Token]) -> str:
             raise AddressError("two words where an address should be")
         if word.kind == "quoted":
             quoted = True
-            joined += _unquote(word.text)
+            joined += unescaped(word.text[1:-1])
         else:
             joined += word.text
         previous = word.text
@@ -385,9 +385,9 @@ def _local_part(words: list[_Token]) -> str:
     return '"' + joined.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _unquote(text: str) -> str:
-    """The content of a quoted-string; a fold inside it is white space only (RFC 5322, 3.2.4)."""
-    return re.sub(r"\\(.)", r"\1", text[1:-1].replace("\r", "").replace("\n", ""), flags=re.DOTALL)
+def unescaped(text: str) -> str:
+    """What stands in a quoted-string or a comment; a fold inside it is white space only (RFC 5322, 3.2.4)."""
+    return re.sub(r"\\(.)", r"\1", text.replace("\r", "").replace("\n", ""), flags=re.DOTALL)
 
 
 def excerpt(text: str) -> str:

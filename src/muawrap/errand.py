@@ -34,8 +34,7 @@ class Errand:
     def facts(self) -> report.Facts:
         """For the log lines of one message."""
         facts = report.Facts()
-        settings = self.settings
-        facts.log, facts.log_format, facts.exit_status = settings.log, settings.log_format, settings.exit_status
+        facts.follow(self.settings)
         return facts
 
     def route(self, addresses: list[str]) -> Expansion:

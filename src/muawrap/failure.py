@@ -108,8 +108,12 @@ def unexpected(error: Exception) -> Failure:
         return error
     if isinstance(error, MemoryError):
         return Failure("out of memory", lead=TRY_AGAIN)
-    what = f"internal error: {type(error).__name__}: {error}"
-    return Failure(what, advice="please report this", status=os.EX_UNAVAILABLE)
+    return Failure(internal(error), advice="please report this", status=os.EX_UNAVAILABLE)
+
+
+def internal(error: BaseException) -> str:
+    """What nobody expected, in words."""
+    return f"internal error: {type(error).__name__}: {error}"
 
 
 def together(failures: Sequence[Failure]) -> Failure:

@@ -195,8 +195,12 @@ class SmartHost(NamedTuple):
     ignore_extensions: tuple[str, ...] = ()  # EHLO keywords not to be believed, in capitals
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+        return endpoint(self.host, self.port)
+
+
+def endpoint(host: str, port: int) -> str:
+    """A host and a port as people write them, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 # -- the transaction ------------------------------------------------------------------------------------------------

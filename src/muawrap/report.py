@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from muawrap.failure import NAMED, Failure
+from muawrap.config import Config
+from muawrap.failure import NAMED, Failure, internal
 from muawrap.mail import Receipt
 
 LINE_LIMIT = 4096
@@ -36,6 +37,10 @@ class Facts:
         self.recipients: tuple[str, ...] = ()
         self.notes: list[tuple[str, str]] = []
         self.keep: Callable[[Failure], str] | None = None  # writes the copy an owner asked for; the path
+
+    def follow(self, settings: Config) -> None:
+        """From now on they are told as the configuration asks."""
+        self.log, self.log_format, self.exit_status = settings.log, settings.log_format, settings.exit_status
 
 
 def success(receipt: Receipt, facts: Facts) -> int:
@@ -119,7 +124,7 @@ def _copy(failure: Failure, facts: Facts) -> tuple[str, str]:
     except Failure as trouble:
         return "", str(trouble)
     except Exception as error:
-        return "", f"internal error: {type(error).__name__}: {error}"
+        return "", internal(error)
 
 
 def answer(text: str) -> int:

@@ -38,7 +38,7 @@ def run(argv: list[str]) -> int:
         _refuse_what_cannot_be(invocation)
 
         settings = config.load(invocation.config, os.environ)
-        facts.log, facts.log_format, facts.exit_status = settings.log, settings.log_format, settings.exit_status
+        facts.follow(settings)
         errand = Errand(settings)
         if invocation.mode == "verify":
             return report.answer(_verify(invocation, errand))

@@ -27,7 +27,6 @@ from tests.submission.offering import failure_of, offer, smart_host
 from tests.support.need import missing, need
 from tests.support.program import REPOSITORY, Program, Result
 from tests.support.server import Server
-from tests.support.user import public_folder
 
 ME = 'from = "me@client.example"\n'
 MESSAGE = b"Date: Thu, 1 Jan 2026 00:00:00 +0000\nFrom: me@client.example\nMessage-ID: <1@client.example>\n\nHello.\n"
@@ -38,17 +37,6 @@ SENT = Result(0, b"", b"")
 def limit(which: int, value: int) -> Callable[[], None]:
     """For preexec_fn."""
     return lambda: resource.setrlimit(which, (value, value))
-
-
-@pytest.fixture
-def public() -> Iterator[Program]:
-    """The program where everybody may run it."""
-    if os.getuid() != 0:
-        missing("root, to act as another user")
-    with public_folder() as folder:
-        made = Program(folder)
-        made.for_everybody()
-        yield made
 
 
 # -- nowhere to write to ---------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +18,10 @@ import pytest
 from tests.support.need import missing, need
 from tests.support.program import REPOSITORY, Program, python_of_everybody
 from tests.support.server import Server
-from tests.support.user import NOBODY, WWW_DATA, public_folder
+from tests.support.user import NOBODY, WWW_DATA
 
 MESSAGE = b"Date: Thu, 1 Jan 2026 00:00:00 +0000\nFrom: me@client.example\nMessage-ID: <1@client.example>\n\nHello.\n"
 ME = 'from = "me@client.example"\n'
-
-
-@pytest.fixture
-def public() -> Iterator[Program]:
-    """The program where everybody may run it."""
-    if os.getuid() != 0:
-        missing("root, to act as another user")
-    with public_folder() as folder:
-        made = Program(folder)
-        made.for_everybody()
-        yield made
 
 
 def acting(uid: int) -> dict[str, Any]:

@@ -276,6 +276,20 @@ class Wait(Action):
         channel.wait(self.until)
 
 
+class Hold(Action):
+    """Say that the client has come this far, and nothing more to the client."""
+
+    final = True
+
+    def __init__(self, reached: threading.Event) -> None:
+        self.reached = reached
+
+    def perform(self, channel: Channel) -> None:
+        self.reached.set()
+        while True:
+            channel.receive()
+
+
 class Drop(Action):
     """Close the connection: FIN. A client that goes on sending then meets a RST, as with any server."""
 

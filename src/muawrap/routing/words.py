@@ -196,12 +196,8 @@ def _runs(text: str, pattern: str) -> Iterator[tuple[int, int, str]]:
 def _meaning(word: str, pattern: str) -> str:
     """What a word says, without the quotes and backslashes of its place."""
     if pattern == _PHRASE:
-        return re.sub(_QUOTED, lambda quoted: _unescaped(quoted[0][1:-1]), word, flags=re.DOTALL)
-    return _unescaped(word) if pattern == _COMMENT else word
-
-
-def _unescaped(text: str) -> str:
-    return re.sub(r"\\(.)", r"\1", text.replace("\n", ""), flags=re.DOTALL)
+        return re.sub(_QUOTED, lambda quoted: addresses.unescaped(quoted[0][1:-1]), word, flags=re.DOTALL)
+    return addresses.unescaped(word) if pattern == _COMMENT else word
 
 
 def _end_of_comment(text: str, at: int) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from muawrap import signals
-from muawrap.failure import REFUSED, Failure, Stage
+from muawrap.failure import REFUSED, Failure, Stage, internal
 from muawrap.mail import Receipt, Recipient, Reply, Transaction, Way
 from muawrap.submission import wire
 from muawrap.submission.connection import GOODBYE, Connection
@@ -59,8 +59,7 @@ def hand_over(
     except (Exception, KeyboardInterrupt) as error:
         if not connection.committed:
             raise
-        bug = f"internal error: {type(error).__name__}: {error}"
-        what = "interrupted" if isinstance(error, KeyboardInterrupt) else bug
+        what = "interrupted" if isinstance(error, KeyboardInterrupt) else internal(error)
         raise connection.failure(what) from error
 
 

@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import Callable
 
+from muawrap import mail
 from muawrap.submission import explain
 
 LARGE = 1 << 20
@@ -75,10 +76,7 @@ class Verbose:
 
 def endpoint(name: object) -> str:
     """An address as getpeername() gives it, in words."""
-    if not isinstance(name, tuple):
-        return str(name)
-    address, port = str(name[0]), name[1]
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    return mail.endpoint(str(name[0]), name[1]) if isinstance(name, tuple) else str(name)
 
 
 def described(certificate: explain.Certificate, now: float) -> str:
