@@ -4,7 +4,7 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 BLOCK = 256 * 1024
@@ -247,6 +247,8 @@ class Transaction(NamedTuple):
     envelope_id: str = ""
     dial_delay: float = 0
     tempfail: str = "final"
+    partial: bool = False  # those who are accepted get it, whatever becomes of the others: never where a caller waits
+    before_end: Callable[[tuple[Recipient, ...]], None] | None = None  # told who will get it, before its end leaves
 
 
 # -- the outcome ----------------------------------------------------------------------------------------------------
@@ -279,3 +281,4 @@ class Receipt(NamedTuple):
     rewritten: bool = False
     degraded: tuple[str, ...] = ()  # why the hosts before this one did not take it
     eight_bit: bool = False  # octets beyond ASCII went to a host that does not offer 8BITMIME
+    refused: tuple[Exception, ...] = ()  # of a partial transaction: the Failure of each recipient who does not get it

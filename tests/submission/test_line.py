@@ -304,3 +304,168 @@ def test_what_a_host_says_unasked_between_messages_is_no_verdict(words: str) -> 
         kept.deliver(second)
         assert [message.text[-3:] for message in server.messages] == [b"0\r\n", b"1\r\n"]
         assert len(server.sessions) == 2
+
+
+# -- going on over refusals ------------------------------------------------------------------------------------------
+
+
+def outcomes(kept: Line, transactions: list[Transaction]) -> list[str]:
+    """What becomes of each, every one knowing the next: its lead, or "sent" and how many do not get it."""
+    found = []
+    for number, transaction in enumerate(transactions):
+        try:
+            receipt = kept.deliver(transaction, transactions[number + 1] if number + 1 < len(transactions) else None)
+            found.append(f"sent {len(receipt.refused)}")
+        except Failure as failure:
+            found.append(failure.lead)
+    return found
+
+
+@pytest.mark.parametrize("extensions", [BOTH, PIPELINING, CHUNKING, []], ids=["both", "pipelining", "chunking", "none"])
+@pytest.mark.parametrize(
+    ("stage", "reply", "lead"),
+    [
+        ("MAIL 2", "450 4.1.8 not now", TRY_AGAIN),
+        ("MAIL 2", "550 5.1.8 never", REFUSED),
+        ("RCPT 2", "451 4.2.0 not now", TRY_AGAIN),
+        ("dot 2", "452 4.3.1 no room", TRY_AGAIN),
+        ("dot 2", "554 5.6.0 never", REFUSED),
+    ],
+)
+def test_a_refused_message_is_no_reason_to_leave(extensions: list[str], stage: str, reply: str, lead: str) -> None:
+    """INTERMITTENT 6.4: after a refusal of one message RSET, and the next goes over the same connection."""
+    script = {stage: reply, "RCPT": "250 2.1.5 ok"}
+    if stage.startswith("RCPT"):
+        script = {"RCPT two@example.net": reply}
+    with Server(script, extensions=extensions) as server:
+        kept = Line(goes_on=True)
+        first, _, third = numbered(server, 3)
+        second = offer(smart_host(server), to=("two@example.net",), text=b"1\n")
+        assert outcomes(kept, [first, second, third]) == ["sent 0", lead, "sent 0"]
+        kept.close()
+        (session,) = server.finished()
+        assert texts(server) == [b"0\r\n", b"2\r\n"]
+    assert session.commands.count(b"RSET") == 1
+    assert session.commands[-1] == b"QUIT"
+
+
+def test_after_the_last_message_there_is_no_reset() -> None:
+    """INTERMITTENT 6.4: RSET is for a message that follows."""
+    with Server({"dot": "554 5.6.0 never"}, extensions=BOTH) as server:
+        kept = Line(goes_on=True)
+        assert outcomes(kept, numbered(server, 1)) == [REFUSED]
+        kept.close()
+        (session,) = server.finished()
+    assert b"RSET" not in session.commands
+
+
+@pytest.mark.parametrize("trouble", ["421 4.3.2 leaving", Drop()], ids=["421", "FIN"])
+def test_a_host_that_leaves_is_connected_anew_for_the_next_message(trouble: object) -> None:
+    """INTERMITTENT 6.4: that was no refusal of a message."""
+    with Server([{"dot": trouble}, {}], extensions=BOTH) as server:  # type: ignore[dict-item]
+        kept = Line(goes_on=True)
+        found = outcomes(kept, numbered(server, 2))
+        kept.close()
+        assert len(server.finished()) == 2
+    assert found == [TRY_AGAIN if isinstance(trouble, str) else UNCERTAIN, "sent 0"]
+
+
+def test_a_reset_that_is_refused_costs_a_connection_and_no_message() -> None:
+    """INTERMITTENT 6.4: RFC 5321 knows no refusal of RSET; a host in such a state is left."""
+    with Server([{"dot": "554 5.6.0 never", "RSET": "500 what"}, {}], extensions=BOTH) as server:
+        kept = Line(goes_on=True)
+        assert outcomes(kept, numbered(server, 2)) == [REFUSED, "sent 0"]
+        kept.close()
+        assert [len(session.accepted) for session in server.finished()] == [0, 1]
+
+
+def test_a_message_that_is_too_large_costs_not_even_a_reset() -> None:
+    """INTERMITTENT 6.4, RFC 1870: SIZE says so before MAIL."""
+    with Server(extensions=["PIPELINING", "CHUNKING", "SIZE 1000"]) as server:
+        kept = Line(goes_on=True)
+        large = offer(smart_host(server), text=b"x\n" * 2000)
+        first, last = numbered(server, 2)
+        assert outcomes(kept, [first, large, last]) == ["sent 0", REFUSED, "sent 0"]
+        kept.close()
+        (session,) = server.finished()
+    assert len(session.accepted) == 2
+
+
+# -- partial transactions --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("extensions", [BOTH, PIPELINING, CHUNKING, []], ids=["both", "pipelining", "chunking", "none"])
+def test_those_who_are_accepted_get_a_partial_transaction(extensions: list[str]) -> None:
+    """INTERMITTENT 6.4: an outcome for each recipient; who will get it is told before the end of the text leaves."""
+    told: list[tuple[str, ...]] = []
+    script = {"RCPT b@example.net": "550 5.1.1 who", "RCPT c@example.net": "451 4.2.0 not now"}
+    with Server(script, extensions=extensions) as server:
+        kept = Line(goes_on=True)
+        message = offer(
+            smart_host(server),
+            to=("a@example.net", "b@example.net", "c@example.net", "d@example.net"),
+            partial=True,
+            before_end=lambda accepted: told.append(tuple(one.address for one in accepted)),
+        )
+        following = offer(smart_host(server), to=("b@example.net",), partial=True)
+        receipt = kept.deliver(message, following)
+        with pytest.raises(Failure) as caught:
+            kept.deliver(following)
+        kept.close()
+        (session,) = server.finished()
+    assert [(one.recipient, one.lead) for one in receipt.refused if isinstance(one, Failure)] == [
+        ("<b@example.net>", REFUSED),
+        ("<c@example.net>", TRY_AGAIN),
+    ]
+    assert told == [("a@example.net", "d@example.net")]
+    (message_received,) = session.accepted
+    assert message_received.recipients == [b"a@example.net", b"d@example.net"]
+    assert caught.value.recipient == "<b@example.net>"
+
+
+def test_a_server_that_leaves_in_the_middle_of_the_recipients_gets_no_text() -> None:
+    """INTERMITTENT 6.4: a 421 is the host's trouble, whoever was accepted before it."""
+    with Server({"RCPT 2": "421 4.3.2 leaving"}, extensions=BOTH) as server:
+        kept = Line(goes_on=True)
+        with pytest.raises(Failure) as caught:
+            kept.deliver(offer(smart_host(server), to=(*MANY, "three@example.net"), partial=True))
+        kept.close()
+        assert server.accepted == []
+    assert caught.value.reply is not None
+    assert caught.value.reply.code == 421
+
+
+def test_nothing_is_sent_that_cannot_be_written_down_first() -> None:
+    """INTERMITTENT 6.4, journal: what is told before the end of the text may object, and then no end leaves."""
+
+    def full(accepted: tuple[object, ...]) -> None:
+        raise Failure("no room", lead=TRY_AGAIN)
+
+    with Server(extensions=BOTH) as server:
+        kept = Line(goes_on=True)
+        with pytest.raises(Failure, match="no room"):
+            kept.deliver(offer(smart_host(server), before_end=full))
+        kept.close()
+        server.finished()
+        assert [message.complete for session in server.sessions for message in session.messages] in ([], [False])
+
+
+def test_a_message_for_some_is_offered_once_more_where_its_envelope_rode_ahead() -> None:
+    """INTERMITTENT 6.4: what proves the verdict before (RULES C3) makes the host forget the envelope behind it."""
+    with Server({"RCPT two@example.net": "550 5.1.1 who"}, extensions=BOTH) as server:
+        kept = Line(goes_on=True)
+        first, second, third = (offer(smart_host(server), to=to, partial=True) for to in (MANY[:1], MANY, MANY[:1]))
+        assert outcomes(kept, [first, second, third]) == ["sent 0", "sent 1", "sent 0"]
+        kept.close()
+        (session,) = server.finished()
+    assert [message.recipients for message in session.accepted] == [[b"one@example.net"]] * 3
+    assert sum(command.startswith(b"EHLO") for command in session.commands) == 2
+
+
+def test_a_surplus_reply_is_found_where_the_connection_goes_on() -> None:
+    """RULES C3: a 2yz that was meant for something else is no verdict; EHLO's answer can be no other."""
+    script = {"dot": Then("250 2.0.0 taken", "554 5.6.0 no, I was wrong"), "MAIL 2": "450 4.1.8 later"}
+    with Server([script, {}], extensions=BOTH) as server:
+        kept = Line(goes_on=True)
+        assert outcomes(kept, numbered(server, 2)) == [UNCERTAIN, "sent 0"]
+        kept.close()

@@ -75,6 +75,8 @@ class Connection(smtplib.SMTP):
         self._end = end  # of timeouts.total, on the monotonic clock
         self._replies = replies.Reader()
         self._asked = 0  # commands in the latest flight
+        self._awaited = 1  # replies that are still to come, the greeting first
+        self.before_end: Callable[[], None] | None = None  # called before the end of a text leaves; it may raise
 
     # -- trouble
 
@@ -261,6 +263,7 @@ class Connection(smtplib.SMTP):
                 raise self.failure(f"sent {error}{self._quoted(error.line)}") from error
             if found is not None:
                 self._in_text = self._in_text and not self.committed  # a whole reply ends the text
+                self._awaited -= 1
                 if self.committed and (self.stage is Stage.VERDICT or found.kind in (4, 5)):
                     signals.decided()
                 told = self._masked(found)
@@ -296,7 +299,8 @@ class Connection(smtplib.SMTP):
 
     def _collect(self) -> None:
         """Take in what the server sent unasked, without waiting; no more than shows that there is something."""
-        assert self.sock is not None
+        if self.sock is None:
+            raise self.failure("there is no connection")
         try:
             while self._replies.empty and self._readable():
                 self.sock.settimeout(0)
@@ -345,6 +349,7 @@ class Connection(smtplib.SMTP):
             self._tell(">>>", shown or line)
             octets.append(line.encode("utf-8") + b"\r\n")
         self._asked = len(octets)
+        self._awaited += len(octets)
         return b"".join(octets)
 
     # -- stages
@@ -497,6 +502,7 @@ class Connection(smtplib.SMTP):
         self.stage = Stage.TEXT
         self._in_text = True
         seconds = self.smart_host.timeouts.data
+        self._awaited += not before  # the text of DATA has a reply of its own
         block = self._encoded(before) + next(blocks)
         if self._verbose is not None:
             self._verbose.text(size)
@@ -512,6 +518,8 @@ class Connection(smtplib.SMTP):
         self.hush()
         if time.monotonic() >= self._end:
             raise self.failure("timed out")
+        if self.before_end is not None:
+            self.before_end()
         self._end = float("inf")  # timeouts.total ends here: the verdict is worth waiting for
         self.committed = True
         self.stage = Stage.VERDICT
@@ -557,11 +565,17 @@ class Connection(smtplib.SMTP):
             return self.pending()
         return None
 
-    def surplus(self) -> Reply | None:
-        """A reply that nobody asked for: what comes before the goodbye that is asked for now. It is the end."""
+    def surplus(self, goes_on: bool = False) -> Reply | None:
+        """A reply that nobody asked for: what comes before one that can be no other, which is asked for now.
+
+        That is the goodbye, or where the connection goes on the answer to EHLO, which stands for RSET, too (RFC 5321,
+        4.1.4). Trouble is the end of the connection.
+        """
         with contextlib.suppress(Exception):
-            self.say("QUIT")
+            self.say(f"EHLO {self._hostname or self._literal()}" if goes_on else "QUIT")
             reply = self.reply(GOODBYE_SECONDS)
+            if goes_on and reply.code == 250 and replies.capabilities(reply).keywords:
+                return None
             self.close()
             return None if reply.code in GOODBYE else reply
         self.close()
@@ -573,6 +587,22 @@ class Connection(smtplib.SMTP):
         self._end = time.monotonic() + total if total else float("inf")
         self.committed = False
         self.stage = Stage.OFFER
+
+    def reset(self) -> None:
+        """Another message follows after one that was refused: hear all replies to it, then RSET. Raises Failure."""
+        self.begin_again()
+        while self._awaited > 0:
+            self.reply()
+        reply = self.command("RSET")
+        if reply.code != 250:
+            raise self.refused(reply)
+
+    def turned(self) -> tuple[socket.socket, bytes]:
+        """The socket, which is the caller's now, and what came behind the last reply: the server is the client from
+        here on (RFC 2645, 5.2), over the same TLS."""
+        assert self.sock is not None
+        sock, self.sock = self.sock, None
+        return sock, self._replies.rest()
 
     def leave(self) -> None:
         """QUIT, where a command may stand, without waiting for an answer; then close. This cannot fail (RULES A5)."""

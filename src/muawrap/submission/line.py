@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from muawrap.failure import Failure, Stage
+from muawrap.failure import REFUSED, UNCERTAIN, Failure, Stage
 from muawrap.mail import Receipt, SmartHost, Transaction, Way
 from muawrap.submission import transact
-from muawrap.submission.connection import Connection, Trace
+from muawrap.submission.connection import GOODBYE, Connection, Trace
 from muawrap.submission.deliver import deliver, is_final
 
 
 class Line:
-    """Messages for the same hosts go over one connection; close() is its end."""
+    """Messages for the same hosts go over one connection; close() is its end.
 
-    def __init__(self, trace: Trace | None = None) -> None:
+    `goes_on`: over a host's refusal of one message, too, which is no reason to leave it.
+    """
+
+    def __init__(self, trace: Trace | None = None, goes_on: bool = False) -> None:
         self._trace = trace
+        self._goes_on = goes_on
+        self._refused = False  # the latest message, so that RSET comes before the next one
         self._connection: Connection | None = None
         self._hosts: tuple[tuple[SmartHost, ...], str] | None = None  # and our name for them
         self._following: Transaction | None = None
@@ -24,9 +29,10 @@ class Line:
 
         `following` is the next one, where it is known: its MAIL and RCPT ride with this text, so that each message
         costs one round trip. Their replies are waited for, because they confirm the verdict on this one. After a
-        Failure they are forgotten, and the connection is closed.
+        Failure they are forgotten, and the connection is closed, or reset where it goes on.
         """
         self._following = following
+        self._reset()
         if self._hosts != _hosts(transaction) or (self._heard is not None and self._heard[0] is not transaction):
             self.close()
         self._hosts = _hosts(transaction)
@@ -43,6 +49,8 @@ class Line:
             if is_final(failure, transaction.tempfail):
                 raise
             others = transaction.ways[transaction.ways.index(way) + 1 :]  # the next host, as ever (RULES C3)
+            if not others:
+                raise
             return deliver(transaction._replace(ways=others), self._trace, hand=self._hand, tried=(failure,))
 
     def close(self) -> None:
@@ -51,16 +59,31 @@ class Line:
             self._connection.leave()
         self._connection = self._heard = None
 
+    def _reset(self) -> None:
+        """Where the message before was refused, have the host forget it."""
+        if self._connection is not None and self._refused:
+            try:
+                self._connection.reset()
+            except Failure:
+                self.close()
+        self._refused = False
+
     def _hand(self, connection: Connection, transaction: Transaction, way: Way, fresh: bool = True) -> Receipt:
         heard = self._heard[1] if self._heard is not None and self._heard[0] is transaction else None
+        if self._connection is not connection:
+            self.close()  # a host that has just refused this message, so that the next one has its turn
         self._connection = self._heard = None  # until this has gone well
         try:
             ahead = self._ahead(connection)
             receipt = transact.hand_over(connection, transaction, way, fresh, heard, ahead)
             if ahead and self._following is not None:
-                self._heard = self._following, transact.heard_ahead(connection, self._following, receipt.reply)
-        except BaseException:
-            connection.leave()
+                heard = transact.heard_ahead(connection, self._following, receipt.reply, self._goes_on)
+                self._heard = (self._following, heard) if heard is not None else None
+        except BaseException as error:
+            if self._goes_on and isinstance(error, Failure) and is_refusal(error):
+                self._connection, self._refused = connection, True
+            else:
+                connection.leave()
             raise
         self._connection = connection
         return receipt
@@ -92,4 +115,15 @@ def _is_stale(failure: Failure) -> bool:
     """Whether the host has gone since the last message: it has said nothing about this one (RULES C8)."""
     if failure.stage is Stage.MAIL:
         return failure.reply is None or failure.reply.code == 421
-    return failure.stage is Stage.OFFER  # whatever it said, it was not asked
+    return failure.stage is Stage.OFFER and not is_refusal(failure)  # whatever it said, it was not asked
+
+
+def is_refusal(failure: Failure) -> bool:
+    """Whether a host said no to this message, or cannot take such a one, and would listen to another."""
+    if failure.reasons:
+        return all(map(is_refusal, failure.reasons))
+    if failure.stage is Stage.OFFER:
+        return failure.reply is None and failure.lead == REFUSED  # too large, or addresses beyond ASCII
+    if failure.stage not in (Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.VERDICT) or failure.lead == UNCERTAIN:
+        return False
+    return failure.reply is not None and failure.reply.kind in (4, 5) and failure.reply.code not in GOODBYE

@@ -43,6 +43,13 @@ class Reader:
         """Whether more may be taken in before what is here is read, while so many commands wait for their replies."""
         return len(self._pending) < REPLY_LIMIT + commands * ANSWER
 
+    def rest(self) -> bytes:
+        """What has come behind the replies already taken; it is here no more."""
+        octets = bytes(self._pending)
+        self._pending.clear()
+        self._searched = 0
+        return octets
+
     def feed(self, octets: bytes) -> None:
         """Add what came from the server."""
         self._pending += octets

@@ -18,6 +18,9 @@ ONE_FLIGHT = 64 * 1024
 Lines = Sequence[tuple[str, str]]
 """Commands, each with what may be told of it; "" is the command itself."""
 
+Refusals = tuple[Failure, ...]
+"""Of a partial transaction: why some recipients do not get it."""
+
 Next = Callable[[], Reply]
 """The replies to the commands of a flight, one by one. Raises Failure."""
 
@@ -43,7 +46,7 @@ def hand_over(
             if is_too_wide(connection, transaction):
                 transaction, way = _in_seven_bits(transaction, way)
             fits(connection, transaction, way)
-        reply = offer(connection, transaction, way, fresh, heard, ahead)
+        reply, refused = offer(connection, transaction, way, fresh, heard, ahead)
         return Receipt(
             host=str(way.host),
             sender=way.sender,
@@ -53,6 +56,7 @@ def hand_over(
             reply=str(reply),
             rewritten=way.rewritten,
             eight_bit=is_too_wide(connection, transaction) or not (way.header.isascii() or _is_wide(connection)),
+            refused=refused,
         )
     except Failure:
         raise
@@ -92,12 +96,15 @@ def fits(connection: Connection, transaction: Transaction, way: Way) -> None:
         raise connection.failure(f"does not take addresses beyond ASCII{whom} (SMTPUTF8)", lead=REFUSED)
 
 
-def heard_ahead(connection: Connection, following: Transaction, verdict: str) -> Next:
+def heard_ahead(connection: Connection, following: Transaction, verdict: str, goes_on: bool = False) -> Next | None:
     """The replies to the envelope that left with a text, once that has been accepted; each is told in its turn.
+
+    None: some of a partial transaction are accepted, and it has to be offered once more, since its host has been made
+    to forget it.
 
     They also prove the verdict. Had it been a reply too many from before the text, the true one would be the next, and
     all of these would stand for another command. So a 2yz to all of them, with nothing behind, confirms it; after a
-    refusal they are counted, up to a goodbye that is asked for. Raises Failure where there are too many (RULES C3).
+    refusal they are counted, up to one that can be no other. Raises Failure where there are too many (RULES C3).
     """
     heard: list[Reply] = []
     trouble: list[Failure] = []  # instead of the next one
@@ -114,7 +121,7 @@ def heard_ahead(connection: Connection, following: Transaction, verdict: str) ->
                 break
         else:
             agreed = all(reply.kind == 2 for reply in heard)
-            surplus = connection.spare() if agreed else connection.surplus()
+            surplus = connection.spare() if agreed else connection.surplus(goes_on)
     except Failure as failure:
         trouble.append(failure)
     except Exception:  # this message has been sent, whatever becomes of the next one (RULES A5)
@@ -123,6 +130,8 @@ def heard_ahead(connection: Connection, following: Transaction, verdict: str) ->
     if surplus is not None and surplus.code not in GOODBYE:
         connection.committed, connection.stage = True, Stage.VERDICT
         raise connection.failure(f'sent "{verdict}" and then "{surplus}", which nobody asked for,')
+    if following.partial and {reply.kind == 2 for reply in heard[1:]} == {True, False}:
+        return None
     told: Iterator[Reply | Failure] = iter((*heard, *trouble))
 
     def tell() -> Reply:
@@ -136,8 +145,11 @@ def heard_ahead(connection: Connection, following: Transaction, verdict: str) ->
 
 def offer(
     connection: Connection, transaction: Transaction, way: Way, fresh: bool, heard: Next | None, ahead: Lines
-) -> Reply:
-    """MAIL, every RCPT, the text: one of each, in as few flights as the host allows (RULES B). Raises Failure."""
+) -> tuple[Reply, Refusals]:
+    """MAIL, every RCPT, the text: one of each, in as few flights as the host allows (RULES B). Raises Failure.
+
+    The verdict, and who does not get it, which may be some where the transaction is partial.
+    """
     offers = connection.capabilities.offers
     connection.hide_words(_hidden(transaction.recipients))
     lines = envelope(connection, transaction, way)
@@ -145,27 +157,39 @@ def offer(
     size = wire.size(way.header, transaction.body)
     chunk = (f"BDAT {size} LAST", "")
     alone = len(lines) == 2 and size <= ONE_FLIGHT and way.host == transaction.ways[-1].host and fresh and not ahead
+    _announce(connection, transaction, ())
     if heard is not None:
-        _agreed(connection, transaction, [heard] * len(lines))
+        refused = _agreed(connection, transaction, [heard] * len(lines))
     elif not offers("PIPELINING"):
-        _agreed(connection, transaction, [partial(connection.command, line, shown=shown) for line, shown in lines])
+        commands = [partial(connection.command, line, shown=shown) for line, shown in lines]
+        refused = _agreed(connection, transaction, commands)
     elif offers("CHUNKING") and alone:
         # With one recipient nothing can be half delivered, so all of it leaves at once (RULES B6).
         connection.text(wire.as_chunk(text), before=[*lines, chunk], with_envelope=True, size=size)
-        return _all_accepted(connection, transaction)
+        return _all_accepted(connection, transaction), ()
     else:
         connection.hush()
         connection.flight(lines)
-        _agreed(connection, transaction, [connection.reply] * len(lines))
+        refused = _agreed(connection, transaction, [connection.reply] * len(lines))
+    _announce(connection, transaction, refused)
     if offers("CHUNKING"):
         connection.text(wire.as_chunk(text), before=[chunk], after=ahead, size=size)
-        return _chunk_accepted(connection, more=bool(ahead))
+        return _chunk_accepted(connection, more=bool(ahead)), refused
     connection.stage = Stage.DATA
     reply = connection.command("DATA")
     if reply.code != 354:
         raise connection.refused(reply)
     connection.text(wire.with_dots(text), size=size)
-    return _accepted(connection)
+    return _accepted(connection), refused
+
+
+def _announce(connection: Connection, transaction: Transaction, refused: Refusals) -> None:
+    """Have whoever wants to know told who will get the message, just before its end leaves."""
+    connection.before_end = None
+    if transaction.before_end is not None:
+        without = {failure.recipient for failure in refused}
+        accepted = tuple(recipient for recipient in transaction.recipients if recipient.shown not in without)
+        connection.before_end = partial(transaction.before_end, accepted)
 
 
 def envelope(connection: Connection, transaction: Transaction, way: Way) -> Lines:
@@ -179,14 +203,17 @@ def envelope(connection: Connection, transaction: Transaction, way: Way) -> Line
     return lines
 
 
-def _agreed(connection: Connection, transaction: Transaction, replies: Sequence[Next]) -> None:
-    """Wait until sender and every recipient are accepted. Raises Failure that names all who are not (RULES B2)."""
+def _agreed(connection: Connection, transaction: Transaction, replies: Sequence[Next]) -> Refusals:
+    """Wait until sender and every recipient are accepted. Raises Failure that names all who are not (RULES B2).
+
+    A partial transaction goes on with those who are, unless the server leaves.
+    """
     connection.stage = Stage.MAIL
     reply = replies[0]()
     if reply.kind != 2:
         raise connection.refused(reply)
     connection.stage = Stage.RCPT
-    refusals = []
+    refusals: list[Failure] = []
     for recipient, next_reply in zip(transaction.recipients, replies[1:], strict=True):
         try:
             reply = next_reply()
@@ -195,15 +222,18 @@ def _agreed(connection: Connection, transaction: Transaction, replies: Sequence[
             failure = connection.refused(reply, recipient.shown)
             if reply.kind not in (4, 5):
                 raise failure
-            refusals.append(failure)
         except Failure:
-            if not refusals:
+            if not refusals or transaction.partial:
                 raise
             break  # one recipient has been refused already, and that is the verdict
+        refusals.append(failure)
         if reply.code == 421:  # the server is leaving
+            if transaction.partial:
+                raise failure
             break
-    if refusals:
+    if refusals and not (transaction.partial and len(refusals) < len(transaction.recipients)):
         raise _refused_recipients(refusals)
+    return tuple(refusals)
 
 
 def _all_accepted(connection: Connection, transaction: Transaction) -> Reply:
