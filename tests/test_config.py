@@ -177,6 +177,8 @@ TABLE_OF = {
     "route": '[[route]]\nrecipients = ["*"]\n{}',
     "account": '[[account]]\nusers = ["al"]\n{}',
     "host": '[[smart_hosts]]\nurl = "submissions://a.example"\n{}',
+    "hold": '[hold.isp]\nto = "smtp://a.example"\n{}',
+    "outbox": "[outbox]\n{}",
 }
 
 # table, key, a good value, and what becomes of it
@@ -245,6 +247,36 @@ GOOD: list[tuple[str, str, str, object]] = [
     ("host", "timeouts", "{ connect = 5 }", None),
     ("host", "from", '"al@example.org"', None),
     ("host", "ignore_extensions", '["pipelining", "CHUNKING"]', ("PIPELINING", "CHUNKING")),
+    ("", "spool", '"/var/spool/held"', "/var/spool/held"),
+    ("", "mta", '["/usr/sbin/exim4"]', ("/usr/sbin/exim4",)),
+    ("hold", "to", '["smtp://b.example", { url = "submission://c.example" }]', None),
+    ("hold", "auth", '{ user = "al", password = { keyring = "k" } }', None),
+    ("hold", "tls", '{ policy = "none" }', None),
+    ("hold", "timeouts", "{ connect = 5 }", None),
+    ("hold", "domains", '["Dialup.Example"]', ("dialup.example",)),
+    ("hold", "etrn_names", '["@dialup.example"]', ("@dialup.example",)),
+    ("hold", "trust_caller", "true", True),
+    ("hold", "mailstore_prefix", "4", 4),
+    ("hold", "mailstore_suffix", "1", 1),
+    *(
+        (table, *row)
+        for table in ("hold", "outbox")
+        for row in [
+            ("max_age", '"1d12h"', 129_600.0),
+            ("max_age", "3600", 3600.0),
+            ("max_age", '"999999999w"', 100 * 365 * 86_400.0),
+            ("on_expire", '"discard"', "discard"),
+            ("on_refuse", '"bounce"', "bounce"),
+            ("uncertain", '"resend"', "resend"),
+            ("retry", '"F,2h,15m"', "F,2h,15m"),
+            ("retry", '"* refused F,1h,5m\\n* * F,5d,8h"', "* refused F,1h,5m\n* * F,5d,8h"),
+            ("min_interval", '"90s"', 90.0),
+            ("archive_keep", "0", 0.0),
+        ]
+    ),
+    ("outbox", "folder", '"/var/spool/outbox"', "/var/spool/outbox"),
+    ("", "hold", "{}", None),
+    ("", "outbox", "{}", None),
     ("", "auth", "{}", None),
     ("", "tls", "{}", None),
     ("", "timeouts", "{}", None),
@@ -280,6 +312,10 @@ def test_a_good_value_is_taken(table: str, key: str, value: str, expected: objec
         found = getattr(settings.timeouts, key)
     elif table in ("route", "account"):
         found = getattr((settings.routes or settings.accounts)[0], key)
+    elif table == "hold":
+        found = settings.holds["isp"].keys[key]
+    elif table == "outbox":
+        found = settings.outbox[key]
     elif table == "host":
         found = getattr(hosts(settings)[0], key)
     elif key in ("from", "allowed_from"):
@@ -308,7 +344,7 @@ def test_no_key_of_the_schema_is_left_out_here() -> None:
 def test_a_wrong_type_is_refused_with_file_line_and_key(table: str, key: str, tmp_path: Path) -> None:
     """muawrap.toml(5): a date is never right."""
     text, line = document_with(table, key, "1979-05-27")
-    names = {"": "", "host": "smart_hosts."}.get(table, f"{table}.")
+    names = {"": "", "host": "smart_hosts.", "hold": "hold.isp."}.get(table, f"{table}.")
     failure = refusal(tmp_path, text)
     assert failure.what.startswith(f"configuration {tmp_path}/muawrap.toml line {line}: {names}{key} ")
     assert failure.advice == "see muawrap.toml(5)"
@@ -385,6 +421,21 @@ IMPOSSIBLE = [
     ("", "max_received", "1.0", "must be a whole number"),
     ("", "max_received", "true", "must be a whole number"),
     ("", "auth", '"al"', "must be a table, such as { key = value }"),
+    ("", "mta", '["sendmail"]', "must be a program with its arguments, such as"),
+    ("", "mta", "[]", "must be a program with its arguments"),
+    ("", "hold", "[]", "must be a table of tables, written as [hold.NAME] on a line of its own"),
+    ("", "hold", "{ isp = {} }", ".isp.to is missing"),
+    ("", "hold", '{ isp = { to = "a" } }', '.isp.to "a" has no scheme'),
+    ("", "hold", '{ outbox = { to = "smtp://a" } }', '.outbox cannot be: a name is letters, digits, ".", "_" and "-"'),
+    ("", "hold", '{ ".isp" = { to = "smtp://a" } }', "..isp cannot be: a name is"),
+    ("", "hold", '{ "a/b" = { to = "smtp://a" } }', ".a/b cannot be: a name is"),
+    ("hold", "max_age", '"5 days"', 'must be a time, such as "5d" or "1h30m", or a whole number of seconds'),
+    ("hold", "max_age", "-1", "must be a time"),
+    ("hold", "max_age", "true", "must be a time"),
+    ("hold", "max_age", '""', "must be a time"),
+    ("hold", "on_expire", '"keep"', 'must be "bounce" or "archive" or "discard"'),
+    ("hold", "retry", "[]", "must be retry rules such as"),
+    ("hold", "retry", '"F,2h,15m\\u0000"', "must not hold control characters"),
     ("", "route", "{}", "must be a list, written as [[route]] on a line of its own"),
     ("", "account", "{}", "must be a list, written as [[account]] on a line of its own"),
     ("auth", "password", '""', "must not be empty"),
@@ -423,8 +474,9 @@ def test_an_impossible_value_is_refused_with_file_line_and_key(
 ) -> None:
     """muawrap.toml(5): and the message says what would be right."""
     text, line = document_with(table, key, value)
-    names = f"{table}." if table else ""
-    assert told(tmp_path, text).startswith(f"line {line}: {names}{key} {sentence}")
+    names = {"": "", "hold": "hold.isp."}.get(table, f"{table}.")
+    blank = "" if sentence.startswith(".") else " "
+    assert told(tmp_path, text).startswith(f"line {line}: {names}{key}{blank}{sentence}")
 
 
 LATER = [
@@ -476,6 +528,11 @@ def test_a_value_of_a_later_version_is_refused_by_name(
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
+        (
+            '[hold.isp]\nto = ["smtp://a.example", "smtp://b.test"]\n[hold.isp.auth]\nuser = "al"\npassword = "x"\n',
+            "line 3: hold.isp.auth would send the password of a.example to b.test too;"
+            " give that host an auth of its own, or auth = false",
+        ),
         ('[auth]\nuser = "al"\n', "line 1: auth.password is missing beside user"),
         ('\n[auth]\npassword = "x"\n', "line 2: auth.user is missing beside password"),
         ("\n[[route]]\n", "line 2: route.recipients is missing"),
@@ -1078,6 +1135,8 @@ ALL_BY_ENVIRONMENT = {
     "MUAWRAP_LONG_LINES": "pass",
     "MUAWRAP_EXTRACT_ADDRESSES_REMOVE_ARGUMENTS": "1",
     "MUAWRAP_MAX_RECEIVED": "50",
+    "MUAWRAP_SPOOL": "/srv/spool",
+    "MUAWRAP_MTA": "/usr/sbin/exim4, -bS",
     "MUAWRAP_AUTH_USER": "al",
     "MUAWRAP_AUTH_PASSWORD": "s3cret, with a comma",
     "MUAWRAP_AUTH_MECHANISMS": "plain, login",
@@ -1127,6 +1186,8 @@ def test_everything_a_container_needs_can_be_said_by_the_environment() -> None:
         long_lines="pass",
         extract_addresses_remove_arguments=True,
         max_received=50,
+        spool="/srv/spool",
+        mta=("/usr/sbin/exim4", "-bS"),
     )
 
 

@@ -12,9 +12,10 @@ import click
 import pytest
 
 from muawrap import config, environment, failure, schema
-from muawrap.admin import program as admin
+from muawrap.admin import commands as admin
 from muawrap.config import Config, hosts_for
 from muawrap.failure import Failure, Stage
+from muawrap.holding import settings
 from muawrap.mail import Reply
 from muawrap.reading import options
 from muawrap.submission import advice, explain
@@ -23,7 +24,7 @@ from tests.support.need import need
 from tests.support.program import REPOSITORY, Program
 
 MAN = REPOSITORY / "man"
-PAGES = ("sendmail.8", "muawrap.toml.5", "muawrap.1")
+PAGES = ("sendmail.8", "muawrap.toml.5", "muawrap.1", "muawrap-holding.7")
 REDIRECTS = ("mailq.1", "newaliases.1")
 TABLES: dict[str, schema.Rows] = {
     "HOST": schema.HOST,
@@ -34,6 +35,8 @@ TABLES: dict[str, schema.Rows] = {
     "[redirect]": schema.REDIRECT,
     "[[route]]": schema.ROUTE,
     "[[account]]": schema.ACCOUNT,
+    "[hold.NAME]": schema.HOLD,
+    "[outbox]": schema.OUTBOX,
 }
 
 
@@ -330,9 +333,17 @@ def test_a_printed_default_changes_nothing(table: str, tmp_path: Path) -> None:
     elif table == "TOP":
         without, spelled = host, host + defaults
     else:
-        needed = {"[[route]]": 'recipients = ["*"]\n', "[[account]]": 'users = ["al"]\n'}.get(table, "")
+        needed = {
+            "[[route]]": 'recipients = ["*"]\n',
+            "[[account]]": 'users = ["al"]\n',
+            "[hold.NAME]": 'to = "smtp://host.example"\n',
+        }.get(table, "")
         without, spelled = f"{host}{table}\n{needed}", f"{host}{table}\n{needed}{defaults}"
     one, two = _load(tmp_path, without), _load(tmp_path, spelled)
+    if table in ("[hold.NAME]", "[outbox]"):
+        made = settings.outbox if table == "[outbox]" else lambda loaded: settings.keeper(loaded, "NAME")
+        assert made(two) == made(one)
+        one, two = (loaded._replace(holds={}, outbox={}) for loaded in (one, two))
     assert _comparable(two) == _comparable(one)
     assert hosts_for(two, None, None) == hosts_for(one, None, None)
     assert defaults
@@ -369,10 +380,10 @@ def test_an_example_configuration_loads(example: str, tmp_path: Path) -> None:
 
 
 def test_every_command_of_muawrap_stands_in_the_manual_with_its_options_and_no_other() -> None:
-    """The commands of muawrap.admin.program."""
+    """The commands of muawrap.admin.commands."""
     found = {item.named("Cm")[0]: sorted(item.named("Fl")) for item in items("muawrap.1", "DESCRIPTION")}
-    assert isinstance(admin.main, click.Group)
+    assert isinstance(admin.group, click.Group)
     assert found == {
         name: sorted(one[1:] for option in command.params for one in option.opts if not one.startswith("--"))
-        for name, command in admin.main.commands.items()
+        for name, command in admin.group.commands.items()
     }

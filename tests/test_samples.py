@@ -11,6 +11,7 @@ import pytest
 
 from muawrap import config, document, schema
 from muawrap.config import Config
+from muawrap.holding import settings
 from muawrap.routing import aliases
 from muawrap.routing.members import members
 
@@ -39,8 +40,11 @@ def keys(values: dict[str, Any], rows: schema.Rows, table: str = "") -> Iterator
     for key, value in values.items():
         yield f"{table}.{key}"
         inner = rows[key]
-        if isinstance(inner, schema.Tables):
-            for one in value:
+        if isinstance(inner, schema.Named):
+            for one in value.values():
+                yield from keys(one, inner.rows, f"{table}.{key}")
+        elif isinstance(inner, schema.Tables):
+            for one in value if isinstance(value, list) else ():
                 if isinstance(one, dict):
                     yield from keys(one, inner.rows, f"{table}.{key}")
         elif not callable(inner) and value:
@@ -53,8 +57,8 @@ def needed(rows: schema.Rows, table: str = "") -> Iterator[str]:
         if inner is schema.later or key in WITH_ONE_VALUE:
             continue
         yield f"{table}.{key}"
-        if isinstance(inner, schema.Tables):
-            if key != "smart_hosts" or not table:
+        if isinstance(inner, (schema.Tables, schema.Named)):
+            if key not in ("smart_hosts", "to") or not table:
                 yield from needed(inner.rows, f"{table}.{key}")
         elif not callable(inner) and not table:
             yield from needed(inner, f"{table}.{key}")
@@ -77,13 +81,24 @@ def test_the_sample_loads_with_every_setting_switched_on(tmp_path: Path) -> None
     [
         field
         for field in Config._fields
-        if field not in ("source", "profile", "routes", "accounts", "aliases_may_be_missing")
+        if field not in ("source", "profile", "routes", "accounts", "aliases_may_be_missing", "holds", "outbox")
     ],
 )
 def test_the_values_shown_are_the_defaults(setting: str, tmp_path: Path) -> None:
     """muawrap.toml(5): switching a setting on without changing it changes nothing."""
     shipped, full = loaded(CONFIGURATION, tmp_path), loaded(switched_on(CONFIGURATION), tmp_path)
     assert getattr(full, setting) == getattr(shipped, setting)
+
+
+def test_the_values_shown_for_hosts_that_are_not_always_there_are_the_defaults(tmp_path: Path) -> None:
+    """muawrap.toml(5): the same, with those that need a value of their own left out."""
+    shipped, full = loaded(CONFIGURATION, tmp_path), loaded(switched_on(CONFIGURATION), tmp_path)
+    assert settings.outbox(full) == settings.outbox(shipped)
+    bare = loaded('[hold.cheshire]\nto = ["smtp://cheshire.example"]\n', tmp_path)
+    spelled, default = (settings.keeper(one, "cheshire") for one in (full, bare))
+    own = {"hosts": default.hosts, "domains": (), "etrn_names": ()}
+    assert spelled._replace(**own)._replace(rules=default.rules) == default
+    assert [rule.sets for rule in spelled.rules] == [rule.sets for rule in default.rules]
 
 
 def test_every_key_of_the_schema_stands_in_the_sample() -> None:

@@ -56,6 +56,13 @@ class Account(NamedTuple):
     profile: Profile
 
 
+class Hold(NamedTuple):
+    """A [hold.NAME]: a host that is not always there, and `keys`, the keys that are set for it."""
+
+    hosts: tuple[SmartHost, ...]
+    keys: Mapping[str, Any]
+
+
 class Config(NamedTuple):
     """What muawrap.toml(5) describes, checked; the fields are its keys with their defaults."""
 
@@ -85,6 +92,10 @@ class Config(NamedTuple):
     long_lines: str = "encode"
     extract_addresses_remove_arguments: bool = False
     max_received: int = 100
+    spool: str = "/var/spool/muawrap"
+    mta: tuple[str, ...] = ("/usr/sbin/sendmail",)
+    holds: Mapping[str, Hold] = {}
+    outbox: Mapping[str, Any] = {}
 
 
 # -- finding it -----------------------------------------------------------------------------------------------------
@@ -210,9 +221,14 @@ class _Reader:
     def checked(self, value: Any, row: Any, where: Where) -> Any:
         """A value checked against its row of the schema: unknown keys and impossible values are failures."""
         if isinstance(row, schema.Tables):
+            value = [value] if row is schema.HOLD["to"] and isinstance(value, str) else value
             if not isinstance(value, list):
                 raise self.error(where, f"must be a list, written as {row.example}")
             return [self.checked(item, row.rows, (*where, number)) for number, item in enumerate(value)]
+        if isinstance(row, schema.Named):
+            if not isinstance(value, dict):
+                raise self.error(where, f"must be a table of tables, written as {row.example}")
+            return {name: self.checked(item, row.rows, (*where, name)) for name, item in value.items()}
         if row is schema.AUTH and value is False:
             return {}
         if row is schema.HOST and isinstance(value, str):  # a URL is a table with nothing but a url
@@ -245,6 +261,7 @@ class _Reader:
             ),
             timeouts=Timeouts(**top.pop("timeouts", {})),
             aliases_may_be_missing="aliases" not in redirect,
+            holds={name: self.hold(name, table) for name, table in top.get("hold", {}).items()},
         )
         as_they_are = {**redirect, **top}
         config = config._replace(**{key: as_they_are[key] for key in Config._fields if key in as_they_are})
@@ -294,6 +311,22 @@ class _Reader:
             where = where[:-1]
         auth = self.auth(table["auth"], (*where, "auth")) if "auth" in table else None
         return Profile(hosts, auth, table.get("tls"), table.get("from"), table.get("allowed_from"))
+
+    def hold(self, name: str, table: dict[str, Any]) -> Hold:
+        where: Where = ("hold", name)
+        if not schema.HOLD_NAME.fullmatch(name) or name == "outbox":
+            raise self.error(where, 'cannot be: a name is letters, digits, ".", "_" and "-", and not "outbox"')
+        if not table.get("to"):
+            raise self.error((*where, "to"), "is missing", 'such as to = ["smtp://host.example"]')
+        entries = [self.host(host, (*where, "to", number)) for number, host in enumerate(table.pop("to"))]
+        auth = self.auth(table.pop("auth"), (*where, "auth")) if "auth" in table else Auth()
+        timeouts = Timeouts(**table.pop("timeouts", {}))
+        tls = table.pop("tls", {})
+        try:
+            hosts = tuple(_complete(entry, entries[0], auth, tls, timeouts) for entry in entries)
+        except Bad as error:
+            raise self.error((*where, error.key), str(error)) from error
+        return Hold(hosts, table)
 
     def host(self, table: Mapping[str, Any], where: Where) -> HostEntry:
         if "url" not in table:

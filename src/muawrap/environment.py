@@ -11,6 +11,8 @@ from muawrap.failure import Failure
 
 PREFIX = "MUAWRAP_"
 FILE_LIMIT = 1024 * 1024
+FETCHED = PREFIX + "FETCHED"
+"""Set by `muawrap atrn` for the mail system it hands messages to: that must not be this program."""
 
 KEYS: dict[str, tuple[str, ...]] = {
     **{PREFIX + key.upper(): (key,) for key in schema.TOP if key not in schema.TABLES},
@@ -82,6 +84,8 @@ _CONVERSIONS: dict[object, Callable[[str], object]] = {
     schema.number: int,
     schema.seconds: float,
     schema.some_seconds: float,
-    **dict.fromkeys((schema.texts, schema.globs, schema.domains, schema.mechanisms, schema.logs), _listed),
+    **dict.fromkeys(
+        (schema.texts, schema.globs, schema.domains, schema.mechanisms, schema.logs, schema.command), _listed
+    ),
 }
 """How the text of a variable becomes what the check of its key expects."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from muawrap.config import Config
-from muawrap.failure import NAMED, Failure, internal
+from muawrap.failure import NAMED, TRY_AGAIN, Failure, internal
 from muawrap.mail import Receipt
 
 LINE_LIMIT = 4096
@@ -37,6 +37,7 @@ class Facts:
         self.recipients: tuple[str, ...] = ()
         self.notes: list[tuple[str, str]] = []
         self.keep: Callable[[Failure], str] | None = None  # writes the copy an owner asked for; the path
+        self.later: Callable[[Failure], None] | None = None  # takes what may be sent later: not with sendmail
 
     def follow(self, settings: Config) -> None:
         """From now on they are told as the configuration asks."""
@@ -68,9 +69,12 @@ def failure(failure: Failure, facts: Facts, logged: bool = True, spoken: bool = 
 
     Not `spoken`: the caller is told otherwise.
     """
+    postponed, refusal = _postponed(failure, facts)
+    if postponed:
+        return 0
     kept, trouble = _copy(failure, facts)
     try:
-        line = _line(failure, facts, kept, trouble)
+        line = _line(failure, facts, kept, trouble, refusal)
     except MemoryError:
         line = f"sendmail: {failure.lead}: out of memory, and so no more can be told\n"
     if spoken:
@@ -95,13 +99,18 @@ def _status(failure: Failure, facts: Facts) -> int:
         return 1
 
 
-def _line(failure: Failure, facts: Facts, kept: str, trouble: str) -> str:
+def _line(failure: Failure, facts: Facts, kept: str, trouble: str, refusal: str) -> str:
     """What the caller reads."""
-    identity = f" [Message-ID {facts.message_id}]" if facts.message_id else ""
     copy = f"kept as {kept}" if kept else f"could not be kept: {trouble}" if trouble else ""
-    remarks = [_cut(printable(remark), FIELD_LIMIT) for remark in (failure.advice, copy) if remark]
-    tail = _cut(printable(identity), FIELD_LIMIT) + (f" ({'; '.join(remarks)})" if remarks else "")
-    head = f"sendmail: {failure.lead}: "
+    later = f"could not be kept in the outbox: {refusal}" if refusal else ""
+    return _sentence(f"sendmail: {failure.lead}: ", failure, facts, (failure.advice, later, copy))
+
+
+def _sentence(head: str, failure: Failure, facts: Facts, remarks: tuple[str, ...]) -> str:
+    """One line, of which all has its place that matters; the remarks stand behind it in brackets."""
+    identity = f" [Message-ID {facts.message_id}]" if facts.message_id else ""
+    told = [_cut(printable(remark), FIELD_LIMIT) for remark in remarks if remark]
+    tail = _cut(printable(identity), FIELD_LIMIT) + (f" ({'; '.join(told)})" if told else "")
     room = LINE_LIMIT - 1 - len(head) - len(tail)
     return head + _cut(printable(_as_many_as_fit(failure, room, NAMED, _shown)), room) + tail + "\n"
 
@@ -125,6 +134,32 @@ def _copy(failure: Failure, facts: Facts) -> tuple[str, str]:
         return "", str(trouble)
     except Exception as error:
         return "", internal(error)
+
+
+def _postponed(failure: Failure, facts: Facts) -> tuple[bool, str]:
+    """Whether something else has taken the message, to send it later: the caller is told, and the log; or why not."""
+    if facts.later is None or failure.lead != TRY_AGAIN:
+        return False, ""
+    try:
+        facts.later(failure)
+    except Failure as refusal:
+        return False, str(refusal)
+    except Exception as error:
+        return False, internal(error)
+    try:
+        _screen.last(_sentence(_POSTPONED, failure, facts, ("muawrap ship --outbox sends it",)))
+        _log("kept", facts, [("error", str(failure))])
+    except MemoryError:
+        _screen.last(f"{_POSTPONED}out of memory, and so no more can be told\n")
+    return True, ""
+
+
+_POSTPONED = "muawrap: not sent now, kept in the outbox: "
+
+
+def event(name: str, facts: Facts, fields: Pairs, error: bool = False) -> None:
+    """A log line about something else than the outcome of this call; `error`: somebody should look at it."""
+    _log(name, facts, fields, error)
 
 
 def answer(text: str) -> int:
@@ -345,14 +380,14 @@ def _to(descriptor: int, text: str) -> None:
         pass
 
 
-def _log(event: str, facts: Facts, fields: Pairs) -> None:
+def _log(event: str, facts: Facts, fields: Pairs, error: bool = False) -> None:
     """Write to the first log that takes the line."""
     for place in facts.log:
         try:
             if place == "none":
                 return
             if place == "syslog":
-                _to_syslog(_ERROR if event == "failed" else _INFO, log_line(event, facts, fields))
+                _to_syslog(_ERROR if error or event == "failed" else _INFO, log_line(event, facts, fields))
                 return
             line = log_line(event, facts, fields, time.time()) + "\n"
             if _to_file(place, line.encode("ascii")):

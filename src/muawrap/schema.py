@@ -32,6 +32,22 @@ def text(value: object) -> str:
     return value
 
 
+_UNITS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
+
+
+def duration(value: object) -> float:
+    """Seconds, as a number or as Exim and Sendmail write times, such as "1d12h"."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LONGEST:
+        return float(value)
+    if not isinstance(value, str) or not re.fullmatch(r"(?:[0-9]{1,9}[wdhms])+", value):
+        raise Bad('must be a time, such as "5d" or "1h30m", or a whole number of seconds')
+    parts = re.findall(r"([0-9]+)([wdhms])", value)
+    return float(min(sum(int(number) * _UNITS[unit] for number, unit in parts), _LONGEST))
+
+
+_LONGEST = 100 * 365 * 86_400  # a hundred years are as good as for ever, and a date can still be made of them
+
+
 def flag(value: object) -> bool:
     if not isinstance(value, bool):
         raise Bad("must be true or false")
@@ -103,6 +119,22 @@ def domain(value: object) -> str:
         return addresses.a_labels(addresses.parse_one("x@" + text(value)).domain)
     except addresses.AddressError as error:
         raise Bad(f"is no domain: {error}") from error
+
+
+def command(value: object) -> tuple[str, ...]:
+    words = texts(value)
+    if not words or not words[0].startswith("/"):
+        raise Bad('must be a program with its arguments, such as ["/usr/sbin/sendmail"]')
+    return words
+
+
+def rules(value: object) -> str:
+    """Retry rules, read when they are needed: a rule is lines, a file is a path."""
+    if not isinstance(value, str):
+        raise Bad('must be retry rules such as "F,2h,15m; G,16h,1h,1.5", or a path from "/" to a file of them')
+    if re.search(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]", value):
+        raise Bad("must not hold control characters, or octets that are not UTF-8")
+    return value
 
 
 def domains(value: object) -> tuple[str, ...]:
@@ -213,6 +245,7 @@ def home_path(value: str) -> str:
 
 
 _AUTHORITY = re.compile(r"(?:\[(?P<literal>[0-9A-Fa-f:.]+)\]|(?P<name>[^\[\]/:?#]+))(?::(?P<port>[0-9]{1,5}))?/?")
+HOLD_NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,100}")
 HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 
 
@@ -254,7 +287,7 @@ def _is_ipv6(literal: str) -> bool:
 # -- the tables ------------------------------------------------------------------------------------------------------
 
 Check = Callable[[object], Any]
-Rows = Mapping[str, Any]  # of each key: a Check, the rows of a table, or Tables
+Rows = Mapping[str, Any]  # of each key: a Check, the rows of a table, Tables or Named
 
 
 class Tables(NamedTuple):
@@ -262,6 +295,13 @@ class Tables(NamedTuple):
 
     rows: Rows
     example: str  # of how it is written
+
+
+class Named(NamedTuple):
+    """Tables with the same rows, each under a name of its owner's choice."""
+
+    rows: Rows
+    example: str
 
 
 SECRETS: dict[str, Check] = {"keyring": text, "command": texts, "file": path, "env": text}
@@ -321,6 +361,29 @@ ACCOUNT: Rows = {
     "tls": TLS,
     "allowed_from": globs,
 }
+WAITING: Rows = {
+    "max_age": duration,
+    "on_expire": one_of("bounce", "archive", "discard"),
+    "on_refuse": one_of("bounce", "archive", "discard"),
+    "uncertain": one_of("park", "resend"),
+    "retry": rules,
+    "min_interval": duration,
+    "archive_keep": duration,
+}
+"""What [hold.NAME] and [outbox] share: for how long a message waits, and what becomes of it."""
+HOLD: Rows = {
+    "to": Tables(HOST, '["smtp://host.example"]'),
+    "auth": AUTH,
+    "tls": TLS,
+    "timeouts": TIMEOUTS,
+    "domains": domains,
+    "etrn_names": texts,
+    "trust_caller": flag,
+    "mailstore_prefix": number,
+    "mailstore_suffix": number,
+    **WAITING,
+}
+OUTBOX: Rows = {"folder": path, **WAITING}
 TOP: Rows = {
     **PROFILE,
     "allowed_from": globs,
@@ -341,11 +404,15 @@ TOP: Rows = {
     "long_lines": one_of("encode", "pass", "refuse"),
     "extract_addresses_remove_arguments": flag,
     "max_received": number,
+    "spool": path,
+    "mta": command,
     "tls": TLS,
     "timeouts": TIMEOUTS,
     "redirect": REDIRECT,
     "route": Tables(ROUTE, "[[route]] on a line of its own"),
     "account": Tables(ACCOUNT, "[[account]] on a line of its own"),
+    "hold": Named(HOLD, "[hold.NAME] on a line of its own"),
+    "outbox": OUTBOX,
 }
 TABLES: dict[str, Rows] = {
     "auth": AUTH,
@@ -354,6 +421,8 @@ TABLES: dict[str, Rows] = {
     "redirect": REDIRECT,
     "route": ROUTE,
     "account": ACCOUNT,
+    "hold": HOLD,
+    "outbox": OUTBOX,
 }
 
 
