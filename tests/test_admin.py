@@ -15,7 +15,7 @@ from tests.support.server import Server, closed_port
 
 def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
     """`muawrap` of this checkout."""
-    start = [sys.executable, "-c", "from muawrap.admin.program import main; main(prog_name='muawrap')"]
+    start = [sys.executable, "-c", "from muawrap.admin.program import main; main()"]
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(REPOSITORY / "src"), "LANG": "C.UTF-8"}
     return subprocess.run([*start, *words], capture_output=True, text=True, env=environment, check=False)
 

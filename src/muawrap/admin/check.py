@@ -9,6 +9,7 @@ from typing import NamedTuple
 import click
 
 from muawrap import keeping, report
+from muawrap.admin.screen import table, told
 from muawrap.config import Config, hosts_for, load
 from muawrap.failure import Failure
 from muawrap.mail import Body, Invocation, Message, Recipient, SmartHost
@@ -29,13 +30,21 @@ class Finding(NamedTuple):
     remark: str = ""
 
 
+@click.command()
+@click.option("-C", "--config", metavar="FILE", help="This configuration instead of the one that is found.")
+@click.option("-v", "--verbose", is_flag=True, help="Show the dialogues, without secrets.")
+def command(config: str | None, verbose: bool) -> None:
+    """Read the configuration, reach every smart host, try TLS and AUTH; nothing is sent."""
+    raise SystemExit(run(config, verbose))
+
+
 def run(given: str | None, verbose: bool) -> int:
     """Check everything and print it; 0 where a message could be sent by every smart host."""
     try:
         config = load(given, os.environ)
         files = Aliases(config.aliases, config.aliases_may_be_missing).files
     except Failure as failure:
-        click.echo(_told(failure), err=True)
+        click.echo(told(failure), err=True)
         return 1
     click.echo(f"configuration  {config.source}")
     sender, sends = _sender(config)
@@ -64,7 +73,7 @@ def _sender(config: Config) -> tuple[str, bool]:
     try:
         trial = transaction.build(Invocation(), config, Message((), Body()), (nobody,), transaction.caller())
     except Failure as failure:
-        return _told(failure), False
+        return told(failure), False
     return " or ".join(dict.fromkeys(f"<{way.sender}>" for way in trial.ways)), True
 
 
@@ -73,12 +82,8 @@ def _keeps(folder: str) -> str:
     try:
         os.close(keeping.opened(folder))
     except Failure as failure:
-        return f"nothing: {_told(failure)}"
+        return f"nothing: {told(failure)}"
     return folder
-
-
-def _told(failure: Failure) -> str:
-    return report.printable(str(failure) + (f" ({failure.advice})" if failure.advice else ""))
 
 
 def all_hosts(config: Config) -> list[tuple[SmartHost, str]]:
@@ -118,19 +123,10 @@ def _try(host: SmartHost, purpose: str, config: Config, verbose: bool) -> Findin
         connection = ready(Opening(host), config.hostname, report.trace if verbose else None)
     except Failure as failure:
         taken = f"{time.monotonic() - begin:.2f} s"
-        return Finding((host.url, purpose, taken, "", "", "", "FAILED"), False, _told(failure))
+        return Finding((host.url, purpose, taken, "", "", "", "FAILED"), False, told(failure))
     taken = f"{time.monotonic() - begin:.2f} s"
     limit = connection.capabilities.size_limit
     user = host.auth.user or "-"
     row = (host.url, purpose, taken, connection.tls_name, user, f"{limit / 1_000_000:.3g} MB" if limit else "-", "good")
     connection.leave()
     return Finding(row, True)
-
-
-def table(rows: list[tuple[str, ...]]) -> list[str]:
-    """Rows as lines, each column as wide as its widest cell."""
-    widths = [max(len(report.printable(row[column])) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(report.printable(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]

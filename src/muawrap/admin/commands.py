@@ -1,36 +1,47 @@
-"""The `muawrap` command line."""
+"""The commands of `muawrap` as a table, each loaded when it is asked for."""
 
 from __future__ import annotations
 
+import importlib
+
 import click
 
-import muawrap
+COMMANDS = {
+    "check": "Read the configuration, reach every smart host, try TLS and AUTH; nothing is sent.",
+    "demo": "Send a real message to a smart host that lives for this moment, and show all of it.",
+    "version": "Print the version.",
+    "outbox": "Take a message as sendmail does; keep it where it cannot be sent now.",
+    "ship": "Send what is held for a host, or what waits in the outbox, over one connection.",
+    "held": "Show what is held, for how long, and when it is tried next.",
+    "expire": "Give up what has been held for too long.",
+    "hold": "Hold a message for a host that is not always there; an MTA calls it.",
+    "etrn": "Ask a server to send what it holds for us (RFC 1985).",
+    "atrn": "Fetch what a server holds for us over the same connection (RFC 2645).",
+    "retry": "Try retry rules: which one matches, and what times it gives.",
+}
+"""Each command is `command` in the module of its name below muawrap.admin."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-def main() -> None:
+class Commands(click.Group):
+    """Commands that are loaded when they are asked for: hold runs once for each message."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names, in the order of help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One of them, None where there is none of this name."""
+        if cmd_name not in COMMANDS:
+            return None
+        found: click.Command = importlib.import_module(f"muawrap.admin.{cmd_name}").command
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in the help, without loading them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def group() -> None:
     """Look after the sendmail of a machine that has no mail server."""
-
-
-@main.command()
-def version() -> None:
-    """Print the version."""
-    click.echo(f"muawrap {muawrap.__version__}")
-
-
-@main.command()
-def demo() -> None:
-    """Send a real message to a smart host that lives for this moment, and show all of it."""
-    from muawrap.admin.demo import run
-
-    raise SystemExit(run())
-
-
-@main.command()
-@click.option("-C", "--config", metavar="FILE", help="This configuration instead of the one that is found.")
-@click.option("-v", "--verbose", is_flag=True, help="Show the dialogues, without secrets.")
-def check(config: str | None, verbose: bool) -> None:
-    """Read the configuration, reach every smart host, try TLS and AUTH; nothing is sent."""
-    from muawrap.admin.check import run
-
-    raise SystemExit(run(config, verbose))

@@ -31,6 +31,12 @@ forward = "{folder}/{{user}}.forward"
 """
 
 
+@click.command()
+def command() -> None:
+    """Send a real message to a smart host that lives for this moment, and show all of it."""
+    raise SystemExit(run())
+
+
 def run() -> int:
     """Show one success and one failure; 0 where both went as they should."""
     try:
