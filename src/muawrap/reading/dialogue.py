@@ -1,11 +1,13 @@
 """The SMTP of -bs and -bS: octets from a caller turned into events, and verdicts on them into replies; pure, bounded.
 
-    dialogue = Dialogue(hostname="client.example")         # -bs; Dialogue(batch=True) is -bS
+    dialogue = Dialogue(hostname="client.example")         # -bs; batch=True is -bS, lmtp=True is LMTP
     for event in dialogue.events(octets):
         if isinstance(event, Mail): ...                     # a message begins: dialogue.accept() or .refuse(failure)
         elif isinstance(event, Rcpt): ...                   # one more recipient: the same
         elif isinstance(event, Text): ...                   # an iterator of blocks; the same, once they are read
         else: ...                                           # Reset: what has been said since Mail is forgotten
+
+A driver of -bS may ask for Note events, too.
 
 `octets` is an iterator of pieces of any size. It is asked for more only when all that came has been dealt with, so
 that it writes `dialogue.replies()` before it waits; the driver asks for them once more when there are no more events:
@@ -15,6 +17,8 @@ dialogue's own too, or that nothing was understood: where it stands there is a m
 
 With -bS nothing is answered and nothing is replied. The first mistake raises Failure, and so does an end of the input
 within a message. Events may be read ahead: those up to the next Text cost nothing but their own lines.
+
+In LMTP (RFC 2033) LHLO takes the place of EHLO, and the answer to a Text is told once for each recipient accepted.
 
 A Text is read once, and only as far as wanted: what is left is skipped. It has the line ends of the caller, and its
 dots are no longer doubled. Where the input ends before the lone dot, it raises Failure (so does whatever reads it):
@@ -135,6 +139,13 @@ class Reset(NamedTuple):
     line: int
 
 
+class Note(NamedTuple):
+    """A NOOP of a batch, for a driver that asks for them: it stands within a message, or before one."""
+
+    line: int
+    text: str  # what follows NOOP; octets that are not UTF-8 survive as surrogate escapes
+
+
 class Text:
     """The text of the message, in blocks; see above."""
 
@@ -181,7 +192,7 @@ class Text:
         return next(size for size in range(most, -1, -1) if self._given.data.endswith(self._last[:size]))
 
 
-Event: TypeAlias = Mail | Rcpt | Text | Reset
+Event: TypeAlias = Mail | Rcpt | Text | Reset | Note
 
 
 # -- the dialogue ---------------------------------------------------------------------------------------------------
@@ -207,19 +218,42 @@ _IDLE = ("NOOP", "HELP", "VRFY", "EXPN", "ETRN")
 
 _MISTAKEN = (500, 501, 502, 555)
 """Replies that count as a mistake, unless it is about an address: a long list has many that are none."""
-_COMMANDS = {verb: f"_{verb.lower()}" for verb in ("EHLO", "HELO", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "QUIT")}
+_COMMANDS = {
+    verb: f"_{verb.lower()}" for verb in ("EHLO", "HELO", "LHLO", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "QUIT")
+}
+_UNKNOWN = {False: ("LHLO",), True: ("EHLO", "HELO")}
+"""Of these, by whether it is LMTP (RFC 2033, 4.1)."""
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class Dialogue:
     """One caller, from the greeting to QUIT; see above."""
 
-    def __init__(self, *, batch: bool = False, hostname: str = "localhost", broken: Failure | None = None) -> None:
-        """`broken` is a failure at start-up: it is the greeting, and no command is obeyed."""
+    def __init__(
+        self,
+        *,
+        batch: bool = False,
+        notes: bool = False,
+        lmtp: bool = False,
+        hostname: str = "localhost",
+        broken: Failure | None = None,
+        offered: tuple[str, ...] = OFFERED,
+        partial: bool = False,
+    ) -> None:
+        """With `notes` each NOOP of a batch is an event. `offered` is what EHLO tells.
+
+        `partial`: a recipient that is refused takes nothing from the others, as between mail servers.
+        `broken` is a failure at start-up: it is the greeting, and no command is obeyed.
+        """
         self.refused: Reply | None = None
         self._batch = batch
+        self._notes = batch and notes
+        self._lmtp = lmtp
         self._hostname = hostname
         self._broken = broken is not None
+        self._offered = offered
+        self._partial = partial or lmtp
+        self.left = False  # the caller has said QUIT
         self._replies = bytearray()
         self._over = False
         self._asked: Mail | Rcpt | Text | None = None  # the event that waits for its answer
@@ -234,7 +268,7 @@ class Dialogue:
         if broken is not None:
             self._say(Reply(554, (answers.sentence(broken),)))
         else:
-            self._say(Reply(220, (f"{hostname} ESMTP muawrap",)))
+            self._say(Reply(220, (f"{hostname} {'LMTP' if lmtp else 'ESMTP'} muawrap",)))
 
     def replies(self) -> bytes:
         """What the caller is to be told now: every line ends with CRLF, whatever the caller's own do."""
@@ -251,7 +285,7 @@ class Dialogue:
             except Refused as refused:
                 self._refuse(refused, given.line)
                 continue
-            if isinstance(event, Reset):
+            if isinstance(event, (Reset, Note)):
                 yield event
             elif event is not None and self._batch:
                 yield event
@@ -282,6 +316,7 @@ class Dialogue:
         event, self._asked = self._asked, None
         if event is None:
             raise RuntimeError("there is nothing to answer")
+        times = self._recipients if self._lmtp and isinstance(event, Text) else 1
         self._settle(event, reply.kind == 2)
         if reply.kind != 2 and self.refused is None:
             self.refused = reply
@@ -289,7 +324,8 @@ class Dialogue:
             reply = reply._replace(code=451)  # it is not us who leave
         if isinstance(event, Text) and reply.kind != 2:
             self._regret = " ".join((str(reply.code), *reply.lines[:1]))
-        self._say(reply, f"{reply.kind}.0.0")
+        for _ in range(times):
+            self._say(reply, f"{reply.kind}.0.0")
 
     def _settle(self, event: Mail | Rcpt | Text, accepted: bool) -> None:
         """What becomes of the message by an answer."""
@@ -298,7 +334,7 @@ class Dialogue:
             self._recipients, self._spoilt, self._regret = 0, False, ""
         elif isinstance(event, Rcpt):
             self._recipients += accepted
-            self._spoilt = self._spoilt or not accepted
+            self._spoilt = self._spoilt or not (accepted or self._partial)
         else:
             self._begun = None
             try:
@@ -325,10 +361,12 @@ class Dialogue:
             raise Refused(501, "5.5.2", f"a control character in {addresses.excerpt(text)}")
         if self._broken and verb != "QUIT":
             raise Refused(503, "5.5.1", "nothing can be sent from here, as the greeting said")
-        if verb in _ANSWERS:
+        event: Event | None = None
+        if verb == "NOOP" and self._notes:
+            event = Note(given.line, rest.strip(" \t"))
+        elif verb in _ANSWERS:
             self._answer_to(verb)
-            event = None
-        elif verb in _COMMANDS:
+        elif verb in _COMMANDS and verb not in _UNKNOWN[self._lmtp]:
             event = getattr(self, _COMMANDS[verb])(rest.strip(" \t"), given)
         else:
             raise Refused(500, "5.5.2", f"unknown command {addresses.excerpt(verb)}")
@@ -345,7 +383,8 @@ class Dialogue:
         reply = Reply(refused.code, (refused.text,))
         if self._begun is not None or self._verb in ("MAIL", "RCPT", "DATA"):
             self.refused = self.refused or reply
-        self._spoilt = True  # it may have been one more recipient
+        if not self._partial or self._verb == "MAIL":
+            self._spoilt = True  # it may have been one more recipient; behind a second MAIL they are another message's
         self._text_may_come = self._verb == "DATA"
         self._mistakes += self._broken or (refused.code in _MISTAKEN and refused.status.startswith("5.5"))
         self._over = refused.closing
@@ -365,10 +404,13 @@ class Dialogue:
         self._say(Reply(code, (text,)), status)
 
     def _ehlo(self, name: str, given: _Input) -> Reset | None:
-        return self._hello(name, given, OFFERED)
+        return self._hello(name, given, self._offered)
 
     def _helo(self, name: str, given: _Input) -> Reset | None:
         return self._hello(name, given, ())
+
+    def _lhlo(self, name: str, given: _Input) -> Reset | None:
+        return self._hello(name, given, self._offered)
 
     def _hello(self, name: str, given: _Input, offered: tuple[str, ...]) -> Reset | None:
         if not name and not self._batch:
@@ -438,7 +480,7 @@ class Dialogue:
         if self._batch and self._begun is not None:
             raise Refused(503, "5.5.1", "QUIT in the middle of a message")
         self._say(Reply(221, ("goodbye",)), "2.0.0")
-        self._over = True
+        self._over = self.left = True
 
     # -- replies
 

@@ -55,6 +55,35 @@ def taken(source: Iterator[bytes], max_received: int) -> tuple[Message, Headers]
     return Message(tuple(header for header in written if header.name not in REMOVED), body), written
 
 
+def as_it_is(source: Iterator[bytes]) -> tuple[bytes, Body]:
+    """Split a message that is only passed on at its first empty line: nothing is dropped, and nothing judged.
+
+    The header block, lines ended by LF and without the empty line, and the body; text without an empty line is all
+    header. Lines may end with LF, CRLF or CR (RULES F1). What has no header block of at most HEADER_LIMIT octets is
+    all body. Raises Failure where there is no room for it, and what the source raises.
+    """
+    text = as_lf(source)
+    begun = bytearray(b"\n")  # the beginning counts as the end of a line
+    end = -1
+    for block in text:
+        searched = len(begun) - 1
+        begun += block
+        end = begun.find(b"\n\n", searched)
+        if end >= 0 or len(begun) > HEADER_LIMIT + 1:
+            break
+    header, rest = (begun[1:], begun[:0]) if end < 0 else (begun[1 : end + 1], begun[end + 2 :])
+    if header and not header.endswith(b"\n"):
+        header += b"\n"
+    if len(header) > HEADER_LIMIT:
+        header, rest = begun[:0], begun[1:]
+    return bytes(header), _spooled(chain((bytes(rest),), text))
+
+
+def as_lf(source: Iterator[bytes]) -> Iterator[bytes]:
+    """The same text with every line ended by LF, whether that was LF, CRLF or CR (RULES F1)."""
+    return (block.replace(b"\r", b"\n") for block in crlf_as_lf(source))
+
+
 def blocks(descriptor: int, dot_ends: bool) -> Iterator[bytes]:
     """The octets of standard input, up to its end or to the line with a lone dot (RULES F2).
 
@@ -136,16 +165,20 @@ def _spool(source: Iterator[bytes]) -> tuple[Headers, Body]:
     """Split the header block off and put the rest aside: in memory up to MEMORY octets, beyond that in a file."""
     lines = _Lines(source)
     headers = _header_block(lines)
-    text = (block.replace(b"\r", b"\n") for block in lines.rest())  # a CR that stands alone ends a line, too
+    return headers, _spooled(block.replace(b"\r", b"\n") for block in lines.rest())  # a CR alone ends a line, too
+
+
+def _spooled(text: Iterator[bytes]) -> Body:
+    """A body of lines ended by LF; the last one gets its end where it has none. Raises Failure."""
     memory: list[bytes] = []
     size = 0
     for block in text:
         memory.append(block)
         size += len(block)
         if size > MEMORY:
-            return headers, _to_file(memory, text)
+            return _to_file(memory, text)
     octets = b"".join(memory)
-    return headers, Body(octets if octets.endswith(b"\n") or not octets else octets + b"\n")
+    return Body(octets if octets.endswith(b"\n") or not octets else octets + b"\n")
 
 
 class _Lines:
