@@ -22,6 +22,8 @@ ANSWERED = {
     Stage.DATA: f"{HOST} answered DATA with 550 5.7.1 no",
     Stage.TEXT: f"{HOST} interrupted the text with 550 5.7.1 no",
     Stage.VERDICT: f"{HOST} refused the message: 550 5.7.1 no",
+    Stage.ETRN: f"{HOST} refused ETRN for 550 5.7.1 no",
+    Stage.ATRN: f"{HOST} refused ATRN: 550 5.7.1 no",
 }
 
 LOST = {
@@ -37,6 +39,8 @@ LOST = {
     Stage.DATA: f"{HOST}: connection lost while announcing the text",
     Stage.TEXT: f"{HOST}: connection lost while sending the text",
     Stage.VERDICT: f"{HOST}: connection lost while waiting for the verdict on the message",
+    Stage.ETRN: f"{HOST}: connection lost while asking for our mail",
+    Stage.ATRN: f"{HOST}: connection lost while asking for our mail",
 }
 
 

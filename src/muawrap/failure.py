@@ -31,6 +31,8 @@ class Stage(Enum):
     DATA = ("announcing the text", "answered DATA with")
     TEXT = ("sending the text", "interrupted the text with")
     VERDICT = ("waiting for the verdict on the message", "refused the message:")
+    ETRN = ("asking for our mail", "refused ETRN for")
+    ATRN = ("asking for our mail", "refused ATRN:")
 
     def __init__(self, doing: str, answered: str) -> None:
         self.doing = doing  # "lost connection while naming the sender"

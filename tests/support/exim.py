@@ -84,7 +84,7 @@ rcpt:
   accept
 data:
   accept logwrite = :main: said $smtp_command
-"""
+{acls}"""
 
 TLS_FILES = """\
 tls_certificate = {folder}/certificate.pem
@@ -152,6 +152,7 @@ class Exim:
         users: Mapping[str, str] | None = None,  # name -> password: AUTH after TLS, and no mail without
         refuse_recipients: Collection[str] = (),  # 550 at RCPT
         extra: str = "",  # lines for the main part of its configuration
+        acls: str = "",  # further access control lists, which lines of `extra` name
     ) -> None:
         self.path = need("exim4")
         number = sum(1 for _ in folder.glob("exim*")) + 1
@@ -162,7 +163,7 @@ class Exim:
         self._held = [held_port(), held_port()]
         self.port, self.tls_port = (held.getsockname()[1] for held in self._held)
         self._daemon: subprocess.Popen[bytes] | None = None
-        self._configure(tls, users, refuse_recipients, extra)
+        self._configure(tls, users, refuse_recipients, extra, acls)
 
     def _configure(
         self,
@@ -170,6 +171,7 @@ class Exim:
         users: Mapping[str, str] | None,
         refuse_recipients: Collection[str],
         extra: str,
+        acls: str,
     ) -> None:
         if tls is not None:
             pem = self.folder / "certificate.pem"
@@ -189,6 +191,7 @@ class Exim:
             authenticated=AUTHENTICATED if users is not None else "",
             refused=REFUSED.format(addresses=" : ".join(refuse_recipients)) if refuse_recipients else "",
             extra=extra,
+            acls=acls,
         )
         if users is not None:
             text += AUTHENTICATORS.format(folder=self.folder)

@@ -11,7 +11,7 @@ A script maps stages to actions. The stages:
     handshake   before the TLS handshake             BDAT    the reply to BDAT without LAST
     greeting    the 220                              dot     the verdict, after BDAT LAST too
     AUTH reply  what follows an answer to a challenge
-    EHLO HELO STARTTLS AUTH MAIL RCPT DATA RSET NOOP VRFY QUIT   the reply to that command
+    EHLO HELO STARTTLS AUTH MAIL RCPT DATA RSET NOOP VRFY ETRN ATRN QUIT   the reply to that command
 
 "MAIL 2" is the second MAIL of the session, and so for every stage; "RCPT 499" counts within one transaction,
 "RCPT a@b" is that recipient wherever it stands. The narrowest key wins: address, number, stage.
@@ -344,7 +344,7 @@ Script = Mapping[str, Action | str | bytes]
 
 STAGES = {
     *("connect", "handshake", "greeting", "EHLO", "HELO", "STARTTLS", "AUTH", "AUTH reply"),
-    *("MAIL", "RCPT", "DATA", "text", "BDAT", "dot", "RSET", "NOOP", "VRFY", "QUIT"),
+    *("MAIL", "RCPT", "DATA", "text", "BDAT", "dot", "RSET", "NOOP", "VRFY", "ETRN", "ATRN", "QUIT"),
 }
 
 
@@ -642,6 +642,9 @@ class Conversation:
 
     def do_vrfy(self, argument: bytes) -> None:
         self.answer("VRFY", b"252 2.1.5 try it")
+
+    def do_etrn(self, argument: bytes) -> None:
+        self.answer("ETRN", b"250 2.0.0 queuing for node %s started" % argument)
 
     def do_quit(self, argument: bytes) -> None:
         with contextlib.suppress(Over):  # the client need not wait for it
