@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from muawrap import report
 from muawrap.config import Config
@@ -12,6 +14,12 @@ from muawrap.routing import redirect, transaction
 from muawrap.routing.aliases import Aliases
 from muawrap.routing.forward import Forwards, include
 from muawrap.routing.redirect import Expansion
+
+if TYPE_CHECKING:
+    from muawrap.keeping import Given  # loaded when there is something to keep
+
+Later = Callable[["Errand", "Given", Failure, str], None]
+"""Takes a message that could not be sent now, why, and its Message-ID, to send it later. Raises Failure."""
 
 
 class Errand:
@@ -64,20 +72,38 @@ class Errand:
         if expansion.recipients:
             transaction.build(invocation, self.settings, Message((), Body()), expansion.recipients, self.who)
 
-    def keeps(self, invocation: Invocation, named: list[str], text: Message, facts: report.Facts) -> None:
-        """From now on a failure leaves a copy of the message, where the owner asked for one."""
-        if self.settings.keep_failed:
-            facts.keep = lambda failure: self._keep(failure, invocation, named, text, facts)
+    def keeps(
+        self,
+        invocation: Invocation,
+        named: list[str],
+        text: Message,
+        facts: report.Facts,
+        later: Later | None = None,
+    ) -> None:
+        """From now on a failure leaves a copy of the message, where the owner asked for one.
 
-    def _keep(
-        self, failure: Failure, invocation: Invocation, named: list[str], text: Message, facts: report.Facts
-    ) -> str:
+        `later` takes it instead where it may be tried again; without it nothing is (RULES A4).
+        """
+
+        def given() -> Given:
+            from muawrap.keeping import Given
+
+            return Given(invocation, named, text, self._default_sender(facts))
+
+        if self.settings.keep_failed:
+            facts.keep = lambda failure: self._keep(failure, given(), facts)
+        if later is not None:
+            facts.later = lambda failure: later(self, given(), failure, facts.message_id)
+
+    def _keep(self, failure: Failure, given: Given, facts: report.Facts) -> str:
         """Write a copy of a message that was not sent; its path. Raises Failure."""
         from muawrap import keeping
 
-        sender = facts.sender
-        if sender is None:  # it failed before anybody asked
-            domain = self.settings.qualify_domain
-            sender = transaction.login_at(self.who, domain if "." in domain else "")
-        given = keeping.Given(invocation, named, text, sender)
         return keeping.keep(self.settings.keep_failed, given, failure, facts.message_id)
+
+    def _default_sender(self, facts: report.Facts) -> str:
+        """Whose mail it is where no -f says so."""
+        if facts.sender is not None:
+            return facts.sender
+        domain = self.settings.qualify_domain  # it failed before anybody asked
+        return transaction.login_at(self.who, domain if "." in domain else "")

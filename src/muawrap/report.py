@@ -143,7 +143,7 @@ def _postponed(failure: Failure, facts: Facts) -> tuple[bool, str]:
     try:
         facts.later(failure)
     except Failure as refusal:
-        return False, str(refusal)
+        return False, f"{refusal}: {refusal.advice}" if refusal.advice else str(refusal)
     except Exception as error:
         return False, internal(error)
     try:

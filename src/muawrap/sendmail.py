@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import NoReturn
 
 import muawrap
-from muawrap import config, report, signals
-from muawrap.errand import Errand
+from muawrap import config, environment, report, signals
+from muawrap.errand import Errand, Later
 from muawrap.failure import Failure, unexpected
 from muawrap.mail import Invocation, Receipt, Transaction
 from muawrap.reading import descriptors, options, recipients
@@ -24,8 +24,11 @@ def main() -> NoReturn:
     report.leave(run(sys.argv))
 
 
-def run(argv: list[str]) -> int:
-    """One call of the program; the exit status (RULES A1)."""
+def run(argv: list[str], later: Later | None = None) -> int:
+    """One call of the program; the exit status (RULES A1).
+
+    `later` takes a message that cannot be sent now, for another program than sendmail: see Errand.keeps().
+    """
     descriptors.fill()
     facts = report.Facts()
     invocation = Invocation(mode=options.expected_mode(argv))
@@ -51,7 +54,7 @@ def run(argv: list[str]) -> int:
         text, written = reading.read(0, invocation.dot_ends and settings.dot_ends_message, settings.max_received)
         facts.message_id = text.message_id
         named = recipients.named(invocation, written, settings.extract_addresses_remove_arguments)
-        errand.keeps(invocation, named, text, facts)
+        errand.keeps(invocation, named, text, facts, later)
         offer = errand.offer(invocation, text, errand.route(named), facts)
         receipt = _submit(offer, report.trace if invocation.verbose else None) if offer else Receipt()
     except Exception as error:
@@ -64,6 +67,7 @@ def run(argv: list[str]) -> int:
 
 ANSWERS = {
     "queue": "Mail queue is empty\n",
+    "run": "",
     "nothing": "",
     "version": f"muawrap {muawrap.__version__}\n",
     "help": USAGE,
@@ -76,6 +80,12 @@ def _refuse_what_cannot_be(invocation: Invocation) -> None:
         raise Failure(invocation.refusal)
     if os.getuid() != os.geteuid() or os.getgid() != os.getegid():
         raise Failure("started set-uid or set-gid, and it needs no such right", advice="chmod ug-s")
+    if environment.FETCHED in os.environ:  # each message would be sent to where it has come from
+        raise Failure(
+            "muawrap atrn hands fetched mail to this program, which would send it back",
+            advice="mta in muawrap.toml names the mail system of this machine",
+            status=os.EX_CONFIG,
+        )
     if invocation.mode in ("deliver", "smtp", "batch") and descriptors.is_internet_socket(0):
         raise Failure("standard input is an internet socket: this program runs no daemon, not under inetd either")
 
