@@ -21,7 +21,7 @@ SIGNATURES = ("dkim-signature", "domainkey-signature", "arc-message-signature")
 class Invocation(NamedTuple):
     """What the caller asked for, by options, arguments and the name the program was called by."""
 
-    mode: str = "deliver"  # or smtp, batch, verify, queue (print that it is empty), nothing, version, help, refused
+    mode: str = "deliver"  # or smtp, batch, verify, queue (show it), run (it), nothing, version, help, refused
     refusal: str = ""  # why the mode is refused
     recipients: tuple[str, ...] = ()  # address arguments, each as given: an address list (RFC 5322)
     sender: str | None = None  # -f as given; "" is the null sender, None: no -f
@@ -123,7 +123,10 @@ class Body:
     def __del__(self) -> None:
         # Of many messages each has its file for as long as anybody may read it, or keep a copy.
         if self._is_owner and self._file is not None:
-            os.close(self._file)
+            try:
+                os.close(self._file)
+            except OSError:
+                pass  # what was in it is not needed any more
 
 
 class Message(NamedTuple):

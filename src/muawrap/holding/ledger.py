@@ -1,0 +1,120 @@
+"""What a host's folder says about the work on it: who is at it, what failed and when it is tried next, and journals."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from muawrap import report
+from muawrap.holding import durable, records
+from muawrap.holding.folders import Folders
+from muawrap.holding.records import Noted
+
+JOURNAL_LIMIT = 16 * 1024 * 1024  # octets; 10 000 recipients, each with its reply
+
+
+class Ledger(Folders):
+    """A host's folder, as far as it is not messages."""
+
+    # -- who is at work
+
+    @contextmanager
+    def lock(self) -> Iterator[bool]:
+        """`with spool.lock() as ours`: True, and ours until the end of the block or the process; else somebody's."""
+        place = self._at("")
+        with durable.writing(self._named("lock")):
+            file = durable.target(place, "lock", self._access)
+        try:
+            with durable.writing(self._named("lock")):
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    ours = True
+                except BlockingIOError:
+                    ours = False
+            yield ours
+        finally:
+            os.close(file)
+
+    def wake(self) -> None:
+        """Whoever is at work looks once more when he is done."""
+        with durable.writing(self._named("again")):
+            os.close(durable.target(self._at(""), "again", self._access))
+
+    def awake(self) -> bool:
+        """Whether somebody has called wake() since settle()."""
+        with durable.reading(self._named("again")):
+            return self.there and durable.exists(self._open[""], "again")
+
+    def settle(self) -> None:
+        """What wake() asked for is being done."""
+        with durable.writing(self._named("again")):
+            durable.unlink(self._at(""), "again")
+
+    # -- retry records
+
+    def record(self) -> Noted | None:
+        """The retry record of the host."""
+        return self._noted("", "state")
+
+    def set_record(self, noted: Noted | None) -> None:
+        """None: there is none any more."""
+        self._set_noted("", "state", noted)
+
+    def note(self, name: str) -> Noted | None:
+        """The retry record of one message, by entry.name."""
+        return self._noted("retry", name)
+
+    def set_note(self, name: str, noted: Noted | None) -> None:
+        """None: there is none any more."""
+        if noted is not None or self._seen("retry") is not None:
+            self._set_noted("retry", name, noted)
+
+    def _noted(self, folder: str, name: str) -> Noted | None:
+        place = self._seen(folder)
+        path = self._named(folder, name)
+        try:
+            return records.read(place, name) if place is not None else None
+        except ValueError as error:
+            report.event("damaged", self._facts, [("file", path), ("error", f"counts as none: {error}")], error=True)
+            return None
+
+    def _set_noted(self, folder: str, name: str, noted: Noted | None) -> None:
+        place = self._at(folder)
+        with durable.writing(self._named(folder, name)):
+            if noted is None:
+                durable.unlink(place, name)
+                return
+            temporary = self._unfinished([records.written(noted)])
+            os.rename(temporary, name, src_dir_fd=self._at("tmp"), dst_dir_fd=place)
+            durable.settle(place)
+
+    # -- journals: done/NAME.j
+
+    def journal(self, name: str) -> bytes:
+        """What it says; b"" where there is none."""
+        place = self._seen("done")
+        with durable.reading(self._named("done", f"{name}.j")):
+            try:
+                return durable.read(place, f"{name}.j", JOURNAL_LIMIT) if place is not None else b""
+            except FileNotFoundError:
+                return b""
+
+    def journal_append(self, name: str, line: bytes) -> None:
+        """On disk when this returns."""
+        with durable.writing(self._named("done", f"{name}.j")):
+            durable.append(self._at("done"), f"{name}.j", line, self._access)
+
+    def journal_remove(self, name: str) -> None:
+        """A power failure may bring it back: entry.inode tells whether it is about the file that is there."""
+        with durable.writing(self._named("done", f"{name}.j")):
+            durable.unlink(self._at("done"), f"{name}.j")
+
+    def journals(self) -> Iterator[str]:
+        """Names that have one, in no order."""
+        with durable.reading(self._named("done")):
+            for _, place in self._places("done"):
+                for one in durable.listing(place):
+                    if one.name.endswith(".j"):
+                        yield one.name.removesuffix(".j")
