@@ -83,7 +83,7 @@ MODES = {  # -bX
     "s": "smtp",
     "S": "batch",
 }
-KNOWN_MODES = ("deliver", "smtp", "batch", "verify", "queue", "nothing", "version", "help")
+KNOWN_MODES = ("deliver", "smtp", "batch", "verify", "queue", "run", "nothing", "version", "help")
 
 NAMES = {  # argv[0] decides, options override
     "mailq": "-bp",
@@ -227,7 +227,7 @@ class _Reading:
         if QUEUE_TIME.match(value):
             self.refuse_mode(f"-q{value}", DAEMON)
         else:
-            self.fields["mode"] = "nothing"
+            self.fields["mode"] = "run"
 
     def config(self, value: str) -> None:
         # A web application that can add words behind an address must not choose our configuration (RULES E2).
@@ -306,7 +306,7 @@ class _Reading:
         for operand in self.operands:
             if not operand.strip() and mode in ("deliver", "verify"):
                 raise Failure("an empty argument is no address")
-        if mode == "nothing" and (self.operands or self.fields.get("extract")):
+        if mode in ("nothing", "run") and (self.operands or self.fields.get("extract")):
             # "sendmail -q user@example.org" is a slip, and a message may be waiting on standard input.
             given = repr(self.operands[0]) if self.operands else "-t"
             raise Failure(f"this mode takes no message and no address, but {given} was given", advice=_SEE)

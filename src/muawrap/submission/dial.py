@@ -34,6 +34,7 @@ class Dial:
         self._waiting: deque[Address] = deque()
         self._attempts: dict[int, tuple[socket.socket, Address]] = {}  # by descriptor
         self._reasons: list[tuple[Address, str]] = []
+        self._problem = 0  # the errno of the latest of them
         self._failure: Failure | None = None
         self._resolving = _thread.allocate_lock()
         self._resolving.acquire()
@@ -64,7 +65,7 @@ class Dial:
             try:
                 made = socket.socket(address.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             except OSError as error:  # a family this machine does not have
-                self._reasons.append((address, _reason(error.errno or 0)))
+                self._failed_at(address, error.errno or 0)
                 continue
             try:
                 problem = made.connect_ex(address.sockaddr)
@@ -74,12 +75,13 @@ class Dial:
                 self._attempts[made.fileno()] = made, address
                 return
             made.close()
-            self._reasons.append((address, _reason(problem)))
+            self._failed_at(address, problem)
 
     def connected(self) -> socket.socket:
         """The first socket that is connected; all others are closed. Raises Failure."""
         if not self._resolving.acquire(timeout=max(0.0, self.deadline - time.monotonic())):
-            raise self._failed("the name is still being looked up")
+            looking = socket.gaierror(socket.EAI_AGAIN, "still being looked up")
+            raise self._failed("the name is still being looked up") from looking
         if self._failure is not None:
             raise self._failure
         try:
@@ -90,6 +92,7 @@ class Dial:
                     self._reasons += [
                         (address, f"no answer within {seconds}") for _, address in self._attempts.values()
                     ]
+                    self._problem = errno.ETIMEDOUT
                     break
                 if not self._attempts or (self._waiting and now >= self._begun + self._stagger):
                     self._next()
@@ -100,7 +103,7 @@ class Dial:
                 if winner is not None:
                     winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     return winner
-            raise self._failed()
+            raise self._failed() from OSError(self._problem, os.strerror(self._problem))
         finally:
             self.close()
 
@@ -115,9 +118,13 @@ class Dial:
             if not problem:
                 return made
             made.close()
-            self._reasons.append((address, _reason(problem)))
+            self._failed_at(address, problem)
             self._next()
         return None
+
+    def _failed_at(self, address: Address, problem: int) -> None:
+        self._reasons.append((address, _reason(problem)))
+        self._problem = problem
 
     def close(self) -> None:
         """Give up what is still under way."""
