@@ -530,8 +530,10 @@ def test_a_value_of_a_later_version_is_refused_by_name(
     [
         (
             '[hold.isp]\nto = ["smtp://a.example", "smtp://b.test"]\n[hold.isp.auth]\nuser = "al"\npassword = "x"\n',
-            "line 3: hold.isp.auth would send the password of a.example to b.test too;"
-            " give that host an auth of its own, or auth = false",
+            (
+                "line 3: hold.isp.auth would send the password of a.example to b.test too;"
+                " give that host an auth of its own, or auth = false"
+            ),
         ),
         ('[auth]\nuser = "al"\n', "line 1: auth.password is missing beside user"),
         ('\n[auth]\npassword = "x"\n', "line 2: auth.user is missing beside password"),

@@ -96,8 +96,8 @@ def test_the_values_shown_for_hosts_that_are_not_always_there_are_the_defaults(t
     assert settings.outbox(full) == settings.outbox(shipped)
     bare = loaded('[hold.cheshire]\nto = ["smtp://cheshire.example"]\n', tmp_path)
     spelled, default = (settings.keeper(one, "cheshire") for one in (full, bare))
-    own = {"hosts": default.hosts, "domains": (), "etrn_names": ()}
-    assert spelled._replace(**own)._replace(rules=default.rules) == default
+    alike = spelled._replace(hosts=default.hosts, domains=(), etrn_names=(), rules=default.rules)
+    assert alike == default
     assert [rule.sets for rule in spelled.rules] == [rule.sets for rule in default.rules]
 
 

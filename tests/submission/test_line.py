@@ -464,8 +464,8 @@ def test_a_message_for_some_is_offered_once_more_where_its_envelope_rode_ahead()
 
 def test_a_surplus_reply_is_found_where_the_connection_goes_on() -> None:
     """RULES C3: a 2yz that was meant for something else is no verdict; EHLO's answer can be no other."""
-    script = {"dot": Then("250 2.0.0 taken", "554 5.6.0 no, I was wrong"), "MAIL 2": "450 4.1.8 later"}
-    with Server([script, {}], extensions=BOTH) as server:
+    twice = Then("250 2.0.0 taken", "554 5.6.0 no, I was wrong")
+    with Server([{"dot": twice, "MAIL 2": "450 4.1.8 later"}, {}], extensions=BOTH) as server:
         kept = Line(goes_on=True)
         assert outcomes(kept, numbered(server, 2)) == [UNCERTAIN, "sent 0"]
         kept.close()
