@@ -180,10 +180,17 @@ def test_the_wheel_brings_both_programs_the_manual_and_the_samples(installed: Pa
         "share/man/man1/muawrap.1",
         "share/man/man1/mailq.1",
         "share/man/man1/newaliases.1",
+        "share/man/man7/muawrap-holding.7",
         "share/doc/muawrap/examples/muawrap.toml",
         "share/doc/muawrap/examples/aliases",
     ):
         assert (installed / path).is_file(), path
+    for shipped in (REPOSITORY / "etc").rglob("*"):
+        if shipped.is_dir():
+            continue
+        found = installed / "share/doc/muawrap/examples" / shipped.relative_to(REPOSITORY / "etc")
+        assert found.read_bytes() == shipped.read_bytes()
+        assert os.access(found, os.X_OK) == os.access(shipped, os.X_OK)
     version = subprocess.run([installed / "bin/muawrap", "version"], capture_output=True, check=True).stdout
     assert version == subprocess.run([installed / "bin/sendmail", "--version"], capture_output=True, check=True).stdout
 

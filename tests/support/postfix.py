@@ -132,6 +132,7 @@ class Postfix:
         without: Collection[str] = (),  # EHLO keywords it does not offer
         refuse_recipients: Collection[str] = (),  # 550 at RCPT
         extra: str = "",  # lines for its main.cf
+        services: str = "",  # lines for its master.cf
     ) -> None:
         if os.geteuid() != 0:
             missing("root, to run Postfix")
@@ -149,7 +150,7 @@ class Postfix:
         self._daemon: subprocess.Popen[bytes] | None = None
         self._own_ports: set[int] = set()  # from which we connected ourselves
         self._make_queue()
-        self._configure(without, refuse_recipients, extra)
+        self._configure(without, refuse_recipients, extra, services)
 
     def _make_queue(self) -> None:
         queue = self.folder / "queue"
@@ -163,7 +164,9 @@ class Postfix:
         for folder in (self.folder, queue, queue / "pid"):
             folder.chmod(0o755)
 
-    def _configure(self, without: Collection[str], refuse_recipients: Collection[str], extra: str) -> None:
+    def _configure(
+        self, without: Collection[str], refuse_recipients: Collection[str], extra: str, services: str
+    ) -> None:
         refused = " ".join(f"{{ {address} = 550 no such user here }}" for address in refuse_recipients)
         main = MAIN.format(
             postfix=self._package,
@@ -176,7 +179,7 @@ class Postfix:
             extra=extra,
         )
         (self.folder / "etc").mkdir()
-        for name, text in (("main.cf", main), ("master.cf", MASTER.format(port=self.port))):
+        for name, text in (("main.cf", main), ("master.cf", MASTER.format(port=self.port) + services)):
             (self.folder / "etc" / name).write_text(text)
             os.utime(self.folder / "etc" / name, (0, 0))  # Postfix waits two seconds for a new file to be complete
 
