@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 
-from tests.torture import calls, crowd, cuts, memory, suites, texts
+from tests.torture import calls, crowd, cuts, holding, memory, outbox, ship, suites, texts
 from tests.torture.tally import Tally, table
 
 PARTS = {
@@ -18,6 +18,9 @@ PARTS = {
     "memory": memory.jobs,
     "crowd": crowd.jobs,
     "texts": texts.jobs,
+    "hold": holding.jobs,
+    "outbox": outbox.jobs,
+    "ship": ship.jobs,
     "suites": suites.jobs,
 }
 

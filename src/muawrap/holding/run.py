@@ -1,0 +1,336 @@
+"""One run through a host's messages: each is sent, and what went wrong is found to be the host's or its own trouble."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+from muawrap import report, signals
+from muawrap.config import Config
+from muawrap.failure import REFUSED, Failure
+from muawrap.holding import clock, due, expire, outcome, settling
+from muawrap.holding.bounce import Loss
+from muawrap.holding.journal import Journal
+from muawrap.holding.lines import Hosts, Lines, hosts_of
+from muawrap.holding.outcome import Scope
+from muawrap.holding.records import Noted
+from muawrap.holding.road import Enough, Road, Wishes
+from muawrap.holding.scan import Entry
+from muawrap.holding.settings import Keeper
+from muawrap.holding.settling import EXPIRED, Settling, Tally, Work
+from muawrap.holding.spool import Spool
+from muawrap.mail import Receipt, Recipient, Transaction
+from muawrap.report import Pairs
+from muawrap.submission.connection import Trace
+
+
+def interrupt(failure: Failure) -> NoReturn:
+    """What a signal does, where signals are watched: it ends what is being sent, and the run after it."""
+    raise KeyboardInterrupt
+
+
+class _Down(Exception):
+    """Nothing more goes to this host now."""
+
+
+class Load(Work):
+    """A message about to be sent."""
+
+    def __init__(self, work: Work, transaction: Transaction) -> None:
+        super().__init__(work.entry, work.held, work.journal)
+        self.transaction = transaction._replace(
+            before_end=lambda recipients: self.journal.dot(self.numbers(recipients))
+        )
+
+    def numbers(self, recipients: tuple[Recipient, ...]) -> frozenset[int]:
+        """Whom of the envelope these stand for."""
+        if not self.transaction.partial:
+            return self.everybody
+        addresses = {recipient.address for recipient in recipients}
+        named = self.held.envelope.recipients
+        return frozenset(number for number, one in enumerate(named) if one.address in addresses)
+
+    def refused(self, failures: tuple[Failure, ...]) -> dict[int, Failure]:
+        """Which of the envelope's recipients these are about."""
+        by_address = {failure.recipient.strip("<>"): failure for failure in failures}
+        named = self.held.envelope.recipients
+        return {number: by_address[one.address] for number, one in enumerate(named) if one.address in by_address}
+
+
+class Run:
+    """One host's messages, one after the other."""
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        config: Config,
+        spool: Spool,
+        tally: Tally,
+        road: Road,
+        wishes: Wishes,
+        trace: Trace | None,
+        progress: Callable[[str], None],
+    ) -> None:
+        self._keeper = keeper
+        self._spool = spool
+        self._tally = tally
+        self._road = road
+        self._wishes = wishes
+        self._progress = progress
+        self._line = Lines(trace)
+        self._down: set[Hosts] = set()  # nothing more goes there in this run
+        self._settling = Settling(keeper, config, spool, tally, road.tell)
+        self._begun = clock.now()
+        self._end = time.monotonic() + wishes.seconds if wishes.seconds else float("inf")
+        self._left = wishes.limit or -1
+        self._broken: tuple[Failure, str] | None = None  # of the message before, and whose trouble is not known yet
+        self._noted: Noted | None = None  # the record of the host
+        self.over = False
+
+    def all(self) -> None:
+        """All that is due, until nothing more comes. Raises Failure."""
+        spool, tally = self._spool, self._tally
+        self._noted = spool.record()
+        spool.settle()
+        if next(spool.entries(), None) is None:
+            self._settling.replay()
+            return
+        soonest = due.next_try(self._keeper, self._noted, clock.now(), self._wishes.now)
+        if soonest:
+            tally.not_due, self.over = not tally.done and tally.failure is None, True
+            tally.guarded = self._wishes.now
+            self._settling.until(soonest)
+        else:
+            try:
+                self._settling.replay()
+                while self._pass() and not self.over:
+                    spool.settle()
+                if self._broken is not None:
+                    self._is_down(*self._broken)
+                if self._down:
+                    raise _Down
+            except _Down:
+                self.over = True
+                expire.over_age(self._settling, settling.last_error(self._noted))
+            except KeyboardInterrupt:
+                self.over = tally.stopped = True
+            finally:
+                self._line.close()
+                self._progress("")
+        tally.kept, _ = spool.total("new", "cur")
+
+    def _pass(self) -> int:
+        """Every message that is due, once; how many were tried."""
+        tried = 0
+        loads = self._loads()
+        load = next(loads, None)
+        while load is not None:
+            following = next(loads, None)  # its envelope leaves with this text
+            if hosts_of(load.transaction) not in self._down:
+                self._try(load, following)
+                tried += 1
+            load = following
+        return tried
+
+    def _try(self, load: Load, following: Load | None) -> None:
+        """Raises KeyboardInterrupt, Failure, and _Down where nothing more can go anywhere."""
+        try:
+            self._send(load, following)
+        except _Down:
+            self._down.add(hosts_of(load.transaction))
+            if not self._road.several:
+                raise
+
+    # -- which messages
+
+    def _loads(self) -> Iterator[Load]:
+        for entry in self._road.entries(self._spool):
+            if not self._left or time.monotonic() >= self._end:
+                self.over = True
+                return
+            if not self._is_due(entry):
+                continue
+            try:
+                load = self._load(entry)
+            except Enough:
+                self.over = True
+                return
+            if load is not None:
+                self._left -= 1
+                yield load
+
+    def _is_due(self, entry: Entry) -> bool:
+        """Whether it has not been tried in this run, and may be tried by its own record."""
+        if entry.name in self._settling.blocked:
+            return False
+        noted = self._spool.note(entry.name)
+        if noted is None or not noted.error:
+            return True
+        record = noted.record
+        if record.last < self._begun and (self._wishes.now or due.is_ready(self._keeper, record, clock.now())):
+            return True
+        self._settling.until(record.next)
+        return False
+
+    def _load(self, entry: Entry) -> Load | None:
+        """The message read and made ready; None where it cannot be, and that has been seen to."""
+        try:
+            held = self._spool.read(entry)
+        except Failure as failure:
+            self._settling.damaged(entry, failure)
+            return None
+        work = Work(entry, held, Journal(self._spool, entry))
+        try:
+            transaction = self._road.made(held)
+        except Failure as failure:
+            self._message_failed(work, work.everybody, failure)
+            return None
+        if transaction is None:
+            self._settling.event("discarded", work, [])
+            self._settling.finish(work, work.everybody)
+            return None
+        return Load(work, transaction)
+
+    # -- sending
+
+    def _send(self, load: Load, following: Load | None) -> None:
+        """One message, and what becomes of it. Raises KeyboardInterrupt, _Down and Failure."""
+        try:
+            if signals.watched():
+                signals.watch(interrupt)  # raises it where a signal has come already
+            receipt = self._line.deliver(load.transaction, following.transaction if following else None)
+        except KeyboardInterrupt:
+            signals.then(lambda: None)
+            load.journal.no("interrupted by a signal")
+            load.journal.close()
+            raise
+        except Failure as failure:
+            signals.then(lambda: None)
+            self._failed(load, failure)
+        else:
+            signals.then(lambda: None)
+            self._sent(load, receipt)
+        self._progress(f"{self._keeper.name}: {self._tally.sent} sent, {self._tally.octets // 1000} kB")
+
+    def _sent(self, load: Load, receipt: Receipt) -> None:
+        load.journal.ack(receipt.reply)
+        self._is_up()
+        accepted = load.journal.dotted
+        self._tally.sent += 1
+        self._tally.octets += receipt.size
+        named = load.held.envelope.recipients
+        facts = [
+            ("by", receipt.host),
+            ("tls", receipt.tls),
+            ("user", receipt.user),
+            ("size", str(receipt.size)),
+            ("reply", receipt.reply),
+            ("degraded", "; ".join(receipt.degraded)),
+            *_redirected(load.transaction, receipt),
+            self._settling.age(load),
+        ]
+        self._settling.event("sent", load, facts, [Loss(named[number], "") for number in sorted(accepted)])
+        failures = tuple(one for one in receipt.refused if isinstance(one, Failure))
+        self._recipients_failed(load, accepted, load.refused(failures))
+
+    def _failed(self, load: Load, failure: Failure) -> None:
+        scope = outcome.scope(failure)
+        if scope is Scope.UNCERTAIN:
+            self._uncertain(load, failure)
+            return
+        dotted = load.journal.dotted or load.everybody
+        load.journal.no(failure.sentence())
+        if scope is Scope.HOST:
+            load.journal.close()
+            self._is_down(failure, _domain(load))
+        elif scope is Scope.BROKEN:
+            self._is_broken(load, failure)
+        elif scope is Scope.RECIPIENTS and load.transaction.partial:
+            self._is_up()
+            self._recipients_failed(load, frozenset(), load.refused(failure.reasons or (failure,)))
+        else:
+            self._is_up()
+            self._message_failed(load, dotted, failure)
+
+    # -- whose trouble it is
+
+    def _is_up(self) -> None:
+        """The host has said something about a message."""
+        self._broken = None
+        if self._noted is not None and not self._down:
+            self._spool.set_record(None)
+            self._noted = None
+
+    def _is_down(self, failure: Failure, domain: str) -> NoReturn:
+        self._noted = due.host_failed(self._keeper, self._noted, failure, domain, clock.now())
+        self._spool.set_record(self._noted)
+        self._settling.until(self._noted.record.next)
+        self._tally.failure = failure
+        self._broken = None
+        facts = self._settling.facts()
+        report.event("failed", facts, [("host", self._keeper.name), ("error", failure.sentence())], error=True)
+        raise _Down
+
+    def _is_broken(self, load: Load, failure: Failure) -> None:
+        """In the middle of a message: one that breaks every connection must not stop the others for ever."""
+        self._try_later(load, frozenset(), dict.fromkeys(load.everybody, failure), ages=False)
+        self._is_broken_again(load, failure)
+
+    def _uncertain(self, load: Load, failure: Failure) -> None:
+        numbers = load.journal.dotted
+        gone = self._settling.uncertain(load, numbers, failure)
+        entry = self._settling.finish(load, gone)
+        if entry is not None:
+            self._settling.keep(entry, load.only(load.everybody - gone), failure, self._begun, ages=False)
+        self._is_broken_again(load, failure)
+
+    def _is_broken_again(self, load: Load, failure: Failure) -> None:
+        """Once may be the message's own trouble, twice in a row is the host's."""
+        again = self._broken is not None
+        self._broken = failure, _domain(load)
+        if again:
+            self._is_down(*self._broken)
+
+    # -- who did not get it
+
+    def _message_failed(self, work: Work, numbers: frozenset[int], failure: Failure) -> None:
+        self._recipients_failed(work, frozenset(), dict.fromkeys(numbers, failure))
+
+    def _recipients_failed(self, work: Work, accepted: frozenset[int], failures: dict[int, Failure]) -> None:
+        """Some have it, some do not, and for each of these there is a reason; whoever has none is tried again."""
+        refused = {number: failure for number, failure in failures.items() if failure.lead == REFUSED}
+        gone = accepted | self._settling.give_up(work, refused, settling.REFUSED)
+        passing = {number: failure for number, failure in failures.items() if number not in refused}
+        if not passing and work.everybody - gone:
+            passing = dict.fromkeys(refused, next(iter(failures.values())))
+            self._wait(work, gone, passing)
+            return
+        self._try_later(work, gone, passing)
+
+    def _try_later(self, work: Work, gone: frozenset[int], failures: dict[int, Failure], ages: bool = True) -> None:
+        """These wait, unless it was their last try."""
+        if failures:
+            failure = next(iter(failures.values()))
+            is_last = not due.may_wait(self._keeper, failure, work.held.envelope)
+            if is_last or self._settling.is_over_age(work):
+                gone |= self._settling.give_up(work, failures, EXPIRED)
+        self._wait(work, gone, failures, ages)
+
+    def _wait(self, work: Work, gone: frozenset[int], failures: dict[int, Failure], ages: bool = True) -> None:
+        """The message is seen to; whoever is left waits for its next try."""
+        entry = self._settling.finish(work, gone)
+        if entry is not None and failures:
+            failure = next(iter(failures.values()))
+            self._settling.keep(entry, work.only(work.everybody - gone), failure, self._begun, ages)
+
+
+def _redirected(transaction: Transaction, receipt: Receipt) -> Pairs:
+    """As whom and to whom it went, where that is not what its envelope says."""
+    if transaction.partial:
+        return []
+    return [("as", f"<{receipt.sender}>"), ("final", ",".join(one.shown for one in transaction.recipients))]
+
+
+def _domain(work: Work) -> str:
+    return work.held.envelope.recipients[0].address.rpartition("@")[2]
