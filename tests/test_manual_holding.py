@@ -16,9 +16,9 @@ from muawrap import config
 from muawrap.admin.commands import group
 from muawrap.holding import settings
 from muawrap.holding.formats import batchsmtp
-from muawrap.holding.records import Noted
-from muawrap.holding.schedule import Record
-from muawrap.holding.spool import Spool
+from muawrap.holding.rules.schedule import Record
+from muawrap.holding.store.records import Noted
+from muawrap.holding.store.spool import Spool
 from tests.support.need import need
 from tests.support.program import REPOSITORY
 from tests.support.spool import AT, held, keeper

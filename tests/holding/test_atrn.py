@@ -18,8 +18,9 @@ from click.testing import CliRunner
 from muawrap import config
 from muawrap.admin.atrn import command
 from muawrap.failure import Failure
-from muawrap.holding import asking, atrn, mta, turned
-from muawrap.holding.asking import Wishes
+from muawrap.holding import mta
+from muawrap.holding.asking import atrn, servers, turned
+from muawrap.holding.asking.servers import Wishes
 from tests.support.certificates import Authority
 from tests.support.exim import Exim
 from tests.support.need import need
@@ -266,7 +267,7 @@ def test_the_program_has_a_bounded_time_and_may_say_anything(program: Program, r
         path = write(program, provider.port, [str(recorder.program)])
         troubles: list[Failure] = []
         loaded = config.load(str(path), {})
-        found = asking.server(loaded, Wishes("isp"))
+        found = servers.server(loaded, Wishes("isp"))
         begun = time.monotonic()
         fetched = atrn.fetch(loaded, found, [], trouble=troubles.append, seconds=0.2)
         assert time.monotonic() - begun < 5
@@ -612,7 +613,7 @@ def test_a_connection_that_ends_without_quit_is_for_later(
     with Provider(turned=turned) as provider:
         loaded = config.load(str(write(program, provider.port, [str(recorder.program)])), {})
         troubles: list[Failure] = []
-        found = asking.server(loaded, Wishes("isp"))
+        found = servers.server(loaded, Wishes("isp"))
         fetched = atrn.fetch(loaded, found, [], trouble=troubles.append, idle=0.2)
     assert (fetched.status, fetched.tally) == (75, (0, 0, 1))
     assert said in str(troubles[-1])
@@ -637,7 +638,7 @@ def test_whatever_is_cut_nothing_is_lost_and_nothing_half_is_taken(program: Prog
     seen = []
     with Provider(THREE) as provider, Link(provider.port) as link:
         loaded = config.load(str(write(program, link.port, [str(recorder.program)])), {})
-        found = asking.server(loaded, Wishes("isp"))
+        found = servers.server(loaded, Wishes("isp"))
         whole = atrn.fetch(loaded, found, [], trouble=lambda failure: None)
         assert whole.tally == (3, 0, 0)
         link.finished()

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from muawrap.holding import bounce
-from muawrap.holding.bounce import Loss
 from muawrap.holding.held import Addressee, Envelope, Held
+from muawrap.holding.shipping import bounce
+from muawrap.holding.shipping.bounce import Loss
 from muawrap.mail import Body, Reply
 from tests.support.server import Server
 from tests.support.shipping import Host, host

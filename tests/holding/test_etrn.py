@@ -18,8 +18,8 @@ from click.testing import CliRunner
 from muawrap import config
 from muawrap.admin.etrn import command
 from muawrap.failure import Failure
-from muawrap.holding import asking, etrn
-from muawrap.holding.asking import Wishes
+from muawrap.holding.asking import etrn, servers
+from muawrap.holding.asking.servers import Wishes
 from tests.support.certificates import Authority
 from tests.support.program import REPOSITORY, Program
 from tests.support.server import Drop, Hold, Server, closed_port
@@ -385,7 +385,7 @@ def test_the_next_host_of_the_table_is_asked_where_the_first_is_away(program: Pr
 
 
 def settings(delay: float) -> config.Config:
-    loaded = asking.settings(None, "192.0.2.1", os.environ)
+    loaded = servers.settings(None, "192.0.2.1", os.environ)
     return loaded._replace(dial_delay=delay)
 
 
@@ -395,7 +395,7 @@ def test_dial_delay_passes_once_and_only_where_nobody_could_be_connected(monkeyp
     with closed_port() as port, Server({"greeting": "421 no"}, extensions=ETRN) as server:
         monkeypatch.setattr(time, "sleep", slept.append)
         for where, pauses in ((port, [7.0]), (server.port, [])):
-            found = asking.server(settings(7.0), Wishes(f"127.0.0.1:{where}"))
+            found = servers.server(settings(7.0), Wishes(f"127.0.0.1:{where}"))
             [answer] = etrn.ask(settings(7.0), found, ["a.example"])
             assert (answer.status, slept) == (75, pauses)
             slept.clear()
@@ -406,7 +406,7 @@ def test_the_line_that_comes_up_meanwhile_is_used(monkeypatch: pytest.MonkeyPatc
     with socket.socket() as held:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.bind(("127.0.0.1", 0))
-        found = asking.server(settings(1.0), Wishes(f"127.0.0.1:{held.getsockname()[1]}"))
+        found = servers.server(settings(1.0), Wishes(f"127.0.0.1:{held.getsockname()[1]}"))
         answering = threading.Thread(target=lambda: held.accept()[0].close())
 
         def up(seconds: float) -> None:
@@ -415,7 +415,7 @@ def test_the_line_that_comes_up_meanwhile_is_used(monkeypatch: pytest.MonkeyPatc
 
         monkeypatch.setattr(time, "sleep", up)
         with pytest.raises(Failure, match="greeting"):
-            asking.reached(found, settings(1.0))
+            servers.reached(found, settings(1.0))
         answering.join()
 
 
@@ -427,7 +427,7 @@ def test_our_own_port_is_waited_for(closed_port: int, monkeypatch: pytest.Monkey
         etrn.wait_for_own_port(closed_port)
     assert slept == [2, 4, 8, 16]
     assert "nothing listens at 127.0.0.1:" in str(caught.value)
-    assert asking.status(caught.value) == 75
+    assert servers.status(caught.value) == 75
     with socket.socket() as late:
         late.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         late.bind(("127.0.0.1", 0))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from muawrap.holding import clock
-from muawrap.holding.spool import Spool
+from muawrap.holding.store.spool import Spool
 from tests.support.server import Server, closed_port
 from tests.support.shipping import Host, host
 

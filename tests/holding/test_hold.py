@@ -15,7 +15,7 @@ from muawrap.holding import hold
 from muawrap.holding.formats import batchsmtp
 from muawrap.holding.held import Addressee, Envelope, Held
 from muawrap.holding.settings import Keeper
-from muawrap.holding.spool import Spool
+from muawrap.holding.store.spool import Spool
 from muawrap.mail import Body
 from muawrap.reading.message import as_it_is
 from tests.support.spool import AT, Machine, held, keeper

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from muawrap.holding.formats import batchsmtp
-from muawrap.holding.journal import Journal, Progress, progress, reopened
-from muawrap.holding.scan import Entry
-from muawrap.holding.spool import Spool
+from muawrap.holding.shipping.journal import Journal, Progress, progress, reopened
+from muawrap.holding.store.scan import Entry
+from muawrap.holding.store.spool import Spool
 from tests.support.spool import held, keeper
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from muawrap.holding.formats import batchsmtp
-from muawrap.holding.records import Noted
-from muawrap.holding.schedule import Record
-from muawrap.holding.spool import Spool
+from muawrap.holding.rules.schedule import Record
+from muawrap.holding.store.records import Noted
+from muawrap.holding.store.spool import Spool
 from tests.support.exim import Exim
 from tests.support.spool import Machine, held, keeper
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from muawrap.admin.retry import command
 from muawrap.failure import Failure
-from muawrap.holding import errors, retry
-from muawrap.holding.retry import Set
+from muawrap.holding.rules import errors, retry
+from muawrap.holding.rules.retry import Set
 from tests.support.program import REPOSITORY
 
 DATA = REPOSITORY / "tests" / "data" / "retry"

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muawrap.admin.retry import command
-from muawrap.holding import errors, retry, schedule
-from muawrap.holding.retry import Rule, Set
-from muawrap.holding.schedule import DATA_EXPIRE, INTERVAL_MAX, Record, failed, outlived, ready, tries
+from muawrap.holding.rules import errors, retry, schedule
+from muawrap.holding.rules.retry import Rule, Set
+from muawrap.holding.rules.schedule import DATA_EXPIRE, INTERVAL_MAX, Record, failed, outlived, ready, tries
 from tests.support.program import REPOSITORY
 
 USUAL = "F,2h,15m; G,16h,1h,1.5; F,5d,8h"

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from muawrap.holding import clock, journal
+from muawrap.holding import clock
+from muawrap.holding.shipping import journal
 from tests.support.canary import CANARY
 from tests.support.certificates import Authority
 from tests.support.outbox import NOWHERE, Outbox

@@ -14,13 +14,14 @@ import pytest
 
 from muawrap import report
 from muawrap.failure import TRY_AGAIN, Failure
-from muawrap.holding import clock, scan
+from muawrap.holding import clock
 from muawrap.holding.formats import batchsmtp, maildir, mailstore
-from muawrap.holding.records import Noted
-from muawrap.holding.scan import Entry
-from muawrap.holding.schedule import Record
+from muawrap.holding.rules.schedule import Record
 from muawrap.holding.settings import OUTBOX
-from muawrap.holding.spool import Spool, fresh_name
+from muawrap.holding.store import scan
+from muawrap.holding.store.records import Noted
+from muawrap.holding.store.scan import Entry
+from muawrap.holding.store.spool import Spool, fresh_name
 from tests.support.program import REPOSITORY
 from tests.support.spool import AT, held, keeper
 from tests.support.user import NOBODY, WWW_DATA, acting_as, public_folder

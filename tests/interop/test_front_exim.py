@@ -139,9 +139,12 @@ def test_strangers_may_not_ask(sink: Server) -> None:
         assert reply.startswith(b"459 <cheshire.example> is not for you")
 
 
+SELDOM = 'min_interval = "1h"\n'
+
+
 def test_what_nobody_sees_stands_in_the_log() -> None:
     """INTERMITTENT 1.2: no environment, no standard output, no status that counts: 250, and the log has the rest."""
-    with closed_port() as port, isp(HOSTS, {"cheshire": f"smtp://127.0.0.1:{port}"}) as front:
+    with closed_port() as port, isp(HOSTS, {"cheshire": f"smtp://127.0.0.1:{port}"}, keys=SELDOM) as front:
         front.send("me@client.example", ["al@cheshire.example"])
         front.logged("Completed")
         [reply] = front.ask(b"ETRN @cheshire.example")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from muawrap.holding.held import Held
-from muawrap.holding.spool import Spool
+from muawrap.holding.store.spool import Spool
 from tests.support import exim_front as front
 from tests.support.exim_front import Front, exim_front
 from tests.support.spool import keeper

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from muawrap.admin.retry import command
 from muawrap.failure import Failure
-from muawrap.holding import retry
+from muawrap.holding.rules import retry
 from tests.support.need import need
 
 MAIN = """\

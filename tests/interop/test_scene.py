@@ -12,7 +12,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from muawrap.holding import retry, schedule
+from muawrap.holding.rules import retry, schedule
 from tests.support.everybody import CLOCK
 from tests.support.exim import PATIENCE, Exim
 from tests.support.isp import Isp, isp

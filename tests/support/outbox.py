@@ -15,13 +15,13 @@ from typing import Any
 
 from muawrap import config
 from muawrap.holding import settings
-from muawrap.holding.flush import Flush
 from muawrap.holding.formats import batchsmtp
 from muawrap.holding.held import Addressee, Envelope, Held
-from muawrap.holding.road import Wishes
-from muawrap.holding.settling import Tally
-from muawrap.holding.ship import ship
-from muawrap.holding.spool import Spool
+from muawrap.holding.shipping.road import Wishes
+from muawrap.holding.shipping.settling import Tally
+from muawrap.holding.shipping.ship import ship
+from muawrap.holding.store.spool import Spool
+from muawrap.holding.waiting.flush import Flush
 from muawrap.mail import Body
 from tests.support.canary import assert_silent
 from tests.support.program import HasPort, Program, Result

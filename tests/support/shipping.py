@@ -11,14 +11,14 @@ from typing import Any
 
 from muawrap import config
 from muawrap.holding import settings
-from muawrap.holding.expire import expire
 from muawrap.holding.formats import batchsmtp
 from muawrap.holding.held import Addressee, Envelope, Held
-from muawrap.holding.road import Road, Wishes, to_host
-from muawrap.holding.scan import Entry
-from muawrap.holding.settling import Tally
-from muawrap.holding.ship import ship
-from muawrap.holding.spool import Spool
+from muawrap.holding.shipping.expire import expire
+from muawrap.holding.shipping.road import Road, Wishes, to_host
+from muawrap.holding.shipping.settling import Tally
+from muawrap.holding.shipping.ship import ship
+from muawrap.holding.store.scan import Entry
+from muawrap.holding.store.spool import Spool
 from muawrap.mail import Body
 from tests.support.program import HasPort
 from tests.support.spool import MUAWRAP, SOURCE

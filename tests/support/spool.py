@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from muawrap.holding import retry
 from muawrap.holding.held import Addressee, Envelope, Held
+from muawrap.holding.rules import retry
 from muawrap.holding.settings import Keeper
 from muawrap.mail import Body
 from tests.support.program import REPOSITORY

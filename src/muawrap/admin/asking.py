@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from muawrap import report
-from muawrap.holding.asking import Server, Wishes
+from muawrap.holding.asking.servers import Server, Wishes
 from muawrap.schema import POLICIES
 
 Command = Callable[..., Any]

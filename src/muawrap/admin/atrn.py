@@ -11,9 +11,9 @@ from muawrap import report
 from muawrap.admin import asking
 from muawrap.admin.screen import complain
 from muawrap.failure import Failure
-from muawrap.holding import asking as servers
-from muawrap.holding import atrn, mta
-from muawrap.holding.atrn import Fetched
+from muawrap.holding import mta
+from muawrap.holding.asking import atrn, servers
+from muawrap.holding.asking.atrn import Fetched
 
 
 @click.command()

@@ -12,10 +12,9 @@ from muawrap import report
 from muawrap.admin import asking
 from muawrap.admin.screen import complain
 from muawrap.failure import Failure
-from muawrap.holding import asking as servers
-from muawrap.holding import etrn
-from muawrap.holding.asking import Server
-from muawrap.holding.etrn import Answer
+from muawrap.holding.asking import etrn, servers
+from muawrap.holding.asking.etrn import Answer
+from muawrap.holding.asking.servers import Server
 
 OWN_PORT = 25
 

@@ -10,30 +10,36 @@ from muawrap.admin import ship as shipping
 from muawrap.admin.screen import complain
 from muawrap.config import load
 from muawrap.failure import Failure, unexpected
-from muawrap.holding import plan, settings, settling
-from muawrap.holding.expire import expire
-from muawrap.holding.settings import Keeper
+from muawrap.holding import settings
+from muawrap.holding.shipping import plan, settling
+from muawrap.holding.shipping.expire import expire
+from muawrap.holding.waiting.flush import Flush
 from muawrap.reading import descriptors
 
 
 @click.command()
 @click.option("-C", "--config", metavar="FILE", help="This configuration instead of the one that is found.")
 @click.option("--all", "everything", is_flag=True, help="Every [hold.NAME], one by one.")
+@click.option("--outbox", is_flag=True, help="What has waited in your outbox for too long.")
 @click.option("--dry-run", is_flag=True, help="Show what would be given up; nothing is changed.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.argument("host", required=False)
-def command(config: str | None, everything: bool, dry_run: bool, as_json: bool, host: str | None) -> None:
+def command(config: str | None, everything: bool, outbox: bool, dry_run: bool, as_json: bool, host: str | None) -> None:
     """Give up what has been held for HOST longer than max_age, as on_expire has it; nothing is sent to the host.
 
     It also removes what is too old in the archive, and unfinished files. Without HOST: all hosts. It ends with 0 where
     nothing had to be given up, 69 where something was, 75 where that must wait, 78 where the configuration is wrong.
     """
     descriptors.fill()
-    if everything and host is not None:
-        raise click.UsageError("name one HOST, or all of them with --all")
+    if [everything, outbox, host is not None].count(True) > 1:
+        raise click.UsageError("name one HOST, or all of them with --all, or --outbox")
     try:
         settled = load(config, os.environ)
-        keepers: list[Keeper] = settings.keepers(settled) if host is None else [settings.keeper(settled, host)]
+        flush = Flush(settled) if outbox else None
+        if flush is not None:
+            keepers = [flush.keeper]
+        else:
+            keepers = settings.keepers(settled) if host is None else [settings.keeper(settled, host)]
     except Failure as failure:
         complain(failure)
         raise SystemExit(os.EX_CONFIG) from None
@@ -42,9 +48,11 @@ def command(config: str | None, everything: bool, dry_run: bool, as_json: bool, 
     tallies = []
     for keeper in keepers:
         try:
-            tally = expire(keeper, settled)
+            tally = expire(keeper, settled, flush.road.tell if flush is not None else None)
         except Exception as error:
             tally = shipping.failed(keeper, settled, unexpected(error))
         tally.kept = 0  # what is not too old is none of its business
         tallies.append(tally)
+    if flush is not None:
+        flush.tell_admin()
     raise SystemExit(shipping.tell(tallies, as_json, everything=host is None, main=settling.EXPIRED))

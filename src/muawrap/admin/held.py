@@ -17,7 +17,7 @@ from muawrap.failure import Failure
 from muawrap.holding import listing, settings
 from muawrap.holding.listing import Heading, Row
 from muawrap.holding.settings import Keeper
-from muawrap.holding.spool import Spool
+from muawrap.holding.store.spool import Spool
 
 WIDTHS = (7, 8, 19, 24, 32)
 """Columns of a row, but for its last: fixed, since nobody knows the last row when the first is printed."""

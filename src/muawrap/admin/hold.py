@@ -15,7 +15,7 @@ from muawrap.failure import Failure, unexpected
 from muawrap.holding import hold, lmtp, settings
 from muawrap.holding.held import Envelope
 from muawrap.holding.hold import Kept
-from muawrap.holding.spool import Spool
+from muawrap.holding.store.spool import Spool
 from muawrap.reading import descriptors, message
 
 

@@ -8,7 +8,7 @@ import click
 
 from muawrap import report
 from muawrap.failure import Failure
-from muawrap.holding import outbox
+from muawrap.holding.waiting import outbox
 from muawrap.reading import options
 
 

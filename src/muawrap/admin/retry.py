@@ -15,7 +15,7 @@ from muawrap import report, trust
 from muawrap.addresses import excerpt
 from muawrap.admin import screen
 from muawrap.failure import Failure
-from muawrap.holding import errors, picture, retry, schedule
+from muawrap.holding.rules import errors, picture, retry, schedule
 from muawrap.holding.settings import RULES_LIMIT
 
 SHOWN = 60  # tries in the table, unless asked otherwise

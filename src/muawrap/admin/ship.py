@@ -13,13 +13,14 @@ from muawrap import report, signals
 from muawrap.admin import screen
 from muawrap.config import Config, load
 from muawrap.failure import TRY_AGAIN, Failure, unexpected
-from muawrap.holding import clock, plan, road, run, settings, settling
-from muawrap.holding.flush import Flush, Leftover
-from muawrap.holding.plan import Plan
-from muawrap.holding.road import Road, Wishes
+from muawrap.holding import clock, settings
 from muawrap.holding.settings import Keeper
-from muawrap.holding.settling import Tally
-from muawrap.holding.ship import ship
+from muawrap.holding.shipping import plan, road, run, settling
+from muawrap.holding.shipping.plan import Plan
+from muawrap.holding.shipping.road import Road, Wishes
+from muawrap.holding.shipping.settling import Tally
+from muawrap.holding.shipping.ship import ship
+from muawrap.holding.waiting.flush import Flush, Leftover
 from muawrap.reading import descriptors
 from muawrap.schema import Bad, duration
 
@@ -35,7 +36,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str) -> float:
 @click.option("-C", "--config", metavar="FILE", help="This configuration instead of the one that is found.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the dialogue, without secrets.")
 @click.option("--all", "everything", is_flag=True, help="Every [hold.NAME] that has something due, one by one.")
-@click.option("--now", is_flag=True, help="The host is up: do not wait for the next try. min_interval still holds.")
+@click.option("--now", is_flag=True, help="The host is up: do not wait for the next try, but for min_interval.")
 @click.option("--to", "address", metavar="ADDR[:PORT]", help="Another address of the host, where trust_caller is true.")
 @click.option("--limit", type=click.IntRange(1), default=None, metavar="N", help="At most so many messages.")
 @click.option("--time", "seconds", callback=_seconds, default="0", metavar="T", help="Begin none after so long: 10m.")

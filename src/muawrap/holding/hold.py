@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from muawrap import addresses, signals
 from muawrap.failure import Failure
-from muawrap.holding import clock, done
+from muawrap.holding import clock
 from muawrap.holding.formats import batchsmtp, maildir
 from muawrap.holding.held import Addressee, Envelope, Held
-from muawrap.holding.spool import Spool, fresh_name
+from muawrap.holding.store import done
+from muawrap.holding.store.spool import Spool, fresh_name
 from muawrap.reading.message import as_it_is
 
 NULL_SENDERS = ("", "<>", "MAILER-DAEMON")

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from muawrap.failure import Failure
 from muawrap.holding.formats import batchsmtp
 from muawrap.holding.held import Envelope
-from muawrap.holding.records import Noted
-from muawrap.holding.scan import Entry
-from muawrap.holding.spool import Spool
+from muawrap.holding.store.records import Noted
+from muawrap.holding.store.scan import Entry
+from muawrap.holding.store.spool import Spool
 
 FIRST = 1_000_000_000
 """2001: a time before it is that of a machine whose clock had not been set."""

@@ -11,7 +11,7 @@ from muawrap.holding import durable
 from muawrap.holding.formats import batchsmtp
 from muawrap.holding.held import Addressee, Envelope, Held
 from muawrap.holding.hold import Interrupted, Kept, completed, watch
-from muawrap.holding.spool import Spool, fresh_name
+from muawrap.holding.store.spool import Spool, fresh_name
 from muawrap.mail import Reply
 from muawrap.reading import answers
 from muawrap.reading.dialogue import Dialogue, Mail, Rcpt, Text

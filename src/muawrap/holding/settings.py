@@ -9,7 +9,7 @@ from typing import NamedTuple
 from muawrap import schema, trust
 from muawrap.config import Config
 from muawrap.failure import Failure
-from muawrap.holding import retry
+from muawrap.holding.rules import retry
 from muawrap.mail import SmartHost
 
 RULES_LIMIT = 1024 * 1024  # octets of a file of retry rules, which is written by hand
@@ -77,9 +77,7 @@ def _own_folder(config: Config) -> str:
     return os.path.join(user.pw_dir, ".local", "state", "muawrap", OUTBOX)
 
 
-def _made(
-    config: Config, name: str, folder: str, hosts: tuple[SmartHost, ...], keys: object, giving_up: str
-) -> Keeper:
+def _made(config: Config, name: str, folder: str, hosts: tuple[SmartHost, ...], keys: object, giving_up: str) -> Keeper:
     assert isinstance(keys, dict)
     return Keeper(
         name=name,

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from muawrap import report
-from muawrap.holding import durable, records
-from muawrap.holding.folders import Folders
-from muawrap.holding.records import Noted
+from muawrap.holding import durable
+from muawrap.holding.store import records
+from muawrap.holding.store.folders import Folders
+from muawrap.holding.store.records import Noted
 
 JOURNAL_LIMIT = 16 * 1024 * 1024  # octets; 10 000 recipients, each with its reply
 

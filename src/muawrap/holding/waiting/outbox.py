@@ -19,8 +19,8 @@ from muawrap.failure import Failure
 from muawrap.holding import clock, settings
 from muawrap.holding.formats import batchsmtp
 from muawrap.holding.held import Addressee, Envelope, Held
-from muawrap.holding.resend import DEFAULT
-from muawrap.holding.spool import Spool, fresh_name
+from muawrap.holding.store.spool import Spool, fresh_name
+from muawrap.holding.waiting.resend import DEFAULT
 from muawrap.reading import options
 
 

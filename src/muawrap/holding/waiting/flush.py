@@ -12,15 +12,16 @@ from muawrap import report
 from muawrap.config import Config
 from muawrap.errand import Errand
 from muawrap.failure import TRY_AGAIN, Failure
-from muawrap.holding import notice, resend, settings
-from muawrap.holding.bounce import Loss
+from muawrap.holding import settings
 from muawrap.holding.held import Held
-from muawrap.holding.leftovers import Leftovers
-from muawrap.holding.notice import Notice
-from muawrap.holding.road import Enough, Road
-from muawrap.holding.scan import Entry
 from muawrap.holding.settings import Keeper
-from muawrap.holding.spool import Spool
+from muawrap.holding.shipping.bounce import Loss
+from muawrap.holding.shipping.road import Enough, Road
+from muawrap.holding.store.scan import Entry
+from muawrap.holding.store.spool import Spool
+from muawrap.holding.waiting import notice, resend
+from muawrap.holding.waiting.leftovers import Leftovers
+from muawrap.holding.waiting.notice import Notice
 from muawrap.mail import Transaction
 from muawrap.submission import wire
 from muawrap.submission.connection import Trace
@@ -32,7 +33,7 @@ class Flush:
     def __init__(self, config: Config, octets: int = 0) -> None:
         """`octets`: none is begun that would take the run beyond so many, as SIZE= counts them. Raises Failure."""
         self.keeper = settings.outbox(config)
-        self.road = Road(self._made, _smallest_first, self._tell, several=True)
+        self.road = Road(self._made, _smallest_first, self._tell, several=True, tidies=True)
         self._errand = Errand(config)
         self._left = float(octets or "inf")
         self._given_up: list[Notice] = []
@@ -70,7 +71,7 @@ class Leftover(Flush):
         def opened(keeper: Keeper, facts: report.Facts, make: bool = True) -> Spool:
             return Leftovers(keeper, facts, folder, remark, make)
 
-        self.road = self.road._replace(tell=None, opened=opened)
+        self.road = self.road._replace(tell=None, opened=opened, tidies=False)
 
 
 def _smallest_first(spool: Spool) -> Iterator[Entry]:

@@ -20,8 +20,8 @@ from typing import NamedTuple
 from muawrap import report
 from muawrap.config import Config
 from muawrap.failure import REFUSED, TRY_AGAIN, Failure, Stage
-from muawrap.holding import asking
-from muawrap.holding.asking import Server
+from muawrap.holding.asking import servers
+from muawrap.holding.asking.servers import Server
 from muawrap.mail import Reply, endpoint
 from muawrap.submission.connection import Connection, Trace
 
@@ -144,7 +144,7 @@ def _answers(settings: Config, server: Server, wanted: Sequence[str], trace: Tra
         return
     left = list(wanted)
     try:
-        connection = asking.reached(server, settings, trace)
+        connection = servers.reached(server, settings, trace)
         try:
             yield from _asked(connection, server, left, refused)
         finally:
@@ -206,7 +206,7 @@ def _pending(text: str) -> int | None:
 
 
 def _without(name: str, failure: Failure) -> Answer:
-    return Answer(name, text=str(failure), failure=failure, status=asking.status(failure))
+    return Answer(name, text=str(failure), failure=failure, status=servers.status(failure))
 
 
 def status(answers: Sequence[Answer], none_is: int = os.EX_OK) -> int:

@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 from muawrap.addresses import excerpt
 from muawrap.failure import Failure
-from muawrap.holding import errors
-from muawrap.holding.errors import Error
-from muawrap.holding.lists import Lists, Test, unescaped
+from muawrap.holding.rules import errors
+from muawrap.holding.rules.errors import Error
+from muawrap.holding.rules.lists import Lists, Test, unescaped
 
 THOUSAND = 1000
 """Factors are whole thousandths."""

@@ -14,14 +14,15 @@ from typing import Any
 from muawrap import report
 from muawrap.config import Config
 from muawrap.failure import TRY_AGAIN, UNCERTAIN, Failure
-from muawrap.holding import bounce, clock, due, journal
-from muawrap.holding.bounce import Loss
+from muawrap.holding import clock
 from muawrap.holding.held import Held
-from muawrap.holding.journal import Journal
-from muawrap.holding.records import Noted
-from muawrap.holding.scan import Entry
 from muawrap.holding.settings import Keeper
-from muawrap.holding.spool import Spool
+from muawrap.holding.shipping import bounce, due, journal
+from muawrap.holding.shipping.bounce import Loss
+from muawrap.holding.shipping.journal import Journal
+from muawrap.holding.store.records import Noted
+from muawrap.holding.store.scan import Entry
+from muawrap.holding.store.spool import Spool
 from muawrap.report import Pairs
 
 SENT, REFUSED, EXPIRED, PARKED = "sent", "refused", "expired", "parked"

@@ -16,8 +16,8 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from muawrap import report
-from muawrap.holding.scan import Entry
-from muawrap.holding.spool import Spool
+from muawrap.holding.store.scan import Entry
+from muawrap.holding.store.spool import Spool
 
 _TEXT_LIMIT = 900  # characters of a reply, as in the log
 

@@ -26,11 +26,12 @@ from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 from muawrap.failure import Failure
-from muawrap.holding import clock, done, durable, scan, tidy
+from muawrap.holding import clock, durable
 from muawrap.holding.formats import batchsmtp, maildir, mailstore
 from muawrap.holding.held import Envelope, Held
-from muawrap.holding.ledger import Ledger
-from muawrap.holding.scan import NEXT, Entry
+from muawrap.holding.store import done, scan, tidy
+from muawrap.holding.store.ledger import Ledger
+from muawrap.holding.store.scan import NEXT, Entry
 
 WHY_LIMIT = 16 * 1024 * 1024  # octets of a NAME.why, which has as much to tell
 

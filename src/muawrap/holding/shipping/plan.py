@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 from muawrap import report
 from muawrap.failure import Failure
-from muawrap.holding import clock, due
+from muawrap.holding import clock
 from muawrap.holding.held import Envelope
-from muawrap.holding.road import Road, Wishes
-from muawrap.holding.scan import Entry
 from muawrap.holding.settings import Keeper
-from muawrap.holding.spool import Spool
+from muawrap.holding.shipping import due
+from muawrap.holding.shipping.road import Road, Wishes
+from muawrap.holding.store.scan import Entry
+from muawrap.holding.store.spool import Spool
 
 SEND, WAIT, EXPIRE, UNREADABLE = "send", "wait", "expire", "unreadable"
 

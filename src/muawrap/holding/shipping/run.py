@@ -9,20 +9,24 @@ from typing import NoReturn
 from muawrap import report, signals
 from muawrap.config import Config
 from muawrap.failure import REFUSED, Failure
-from muawrap.holding import clock, due, expire, outcome, settling
-from muawrap.holding.bounce import Loss
-from muawrap.holding.journal import Journal
-from muawrap.holding.lines import Hosts, Lines, hosts_of
-from muawrap.holding.outcome import Scope
-from muawrap.holding.records import Noted
-from muawrap.holding.road import Enough, Road, Wishes
-from muawrap.holding.scan import Entry
+from muawrap.holding import clock
 from muawrap.holding.settings import Keeper
-from muawrap.holding.settling import EXPIRED, Settling, Tally, Work
-from muawrap.holding.spool import Spool
+from muawrap.holding.shipping import due, expire, outcome, settling
+from muawrap.holding.shipping.bounce import Loss
+from muawrap.holding.shipping.journal import Journal
+from muawrap.holding.shipping.lines import Hosts, Lines, hosts_of
+from muawrap.holding.shipping.outcome import Scope
+from muawrap.holding.shipping.road import Enough, Road, Wishes
+from muawrap.holding.shipping.settling import EXPIRED, Settling, Tally, Work
+from muawrap.holding.store.records import Noted
+from muawrap.holding.store.scan import Entry
+from muawrap.holding.store.spool import Spool
 from muawrap.mail import Receipt, Recipient, Transaction
 from muawrap.report import Pairs
 from muawrap.submission.connection import Trace
+
+PATIENCE = 60
+"""Seconds of min_interval that --now waits for; it is not sent away for so little."""
 
 
 def interrupt(failure: Failure) -> NoReturn:
@@ -96,7 +100,7 @@ class Run:
         if next(spool.entries(), None) is None:
             self._settling.replay()
             return
-        soonest = due.next_try(self._keeper, self._noted, clock.now(), self._wishes.now)
+        soonest = self._soonest()
         if soonest:
             tally.not_due, self.over = not tally.done and tally.failure is None, True
             tally.guarded = self._wishes.now
@@ -119,6 +123,20 @@ class Run:
                 self._line.close()
                 self._progress("")
         tally.kept, _ = spool.total("new", "cur")
+
+    def _soonest(self) -> float:
+        """When the host may be tried, 0 where that is now; min_interval is waited for where somebody waits for us.
+
+        Whoever says that the host is up must not hear "not now" and then wait for hours.
+        """
+        keeper, at_once = self._keeper, self._wishes.now
+        soonest = due.next_try(keeper, self._noted, clock.now(), at_once)
+        left = soonest - clock.now()
+        if at_once and 0 < left <= PATIENCE:
+            self._progress(f"{keeper.name}: tried a moment ago, and once more in {left:.0f} s")
+            time.sleep(left)
+            soonest = due.next_try(keeper, self._noted, clock.now(), at_once)
+        return soonest
 
     def _pass(self) -> int:
         """Every message that is due, once; how many were tried."""

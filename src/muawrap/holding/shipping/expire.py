@@ -5,11 +5,12 @@ from __future__ import annotations
 from muawrap import report
 from muawrap.config import Config
 from muawrap.failure import TRY_AGAIN, Failure
-from muawrap.holding import clock, due, settling
-from muawrap.holding.journal import Journal
+from muawrap.holding import clock
 from muawrap.holding.settings import Keeper
-from muawrap.holding.settling import EXPIRED, Settling, Tally, Tell, Work
-from muawrap.holding.spool import Spool
+from muawrap.holding.shipping import due, settling
+from muawrap.holding.shipping.journal import Journal
+from muawrap.holding.shipping.settling import EXPIRED, Settling, Tally, Tell, Work
+from muawrap.holding.store.spool import Spool
 
 
 def expire(keeper: Keeper, config: Config, tell: Tell | None = None) -> Tally:

@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from muawrap.holding import clock, done, durable, scan
+from muawrap.holding import clock, durable
+from muawrap.holding.store import done, scan
 
 UNFINISHED = 36 * 3600
 """Seconds after which a file in tmp/ is rubbish, as in every maildir."""

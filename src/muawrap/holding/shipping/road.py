@@ -8,12 +8,12 @@ from typing import NamedTuple
 from muawrap import report, schema
 from muawrap.config import Config
 from muawrap.failure import Failure
-from muawrap.holding import settling
 from muawrap.holding.held import Held
-from muawrap.holding.scan import Entry
 from muawrap.holding.settings import Keeper
-from muawrap.holding.settling import Tell
-from muawrap.holding.spool import Spool
+from muawrap.holding.shipping import settling
+from muawrap.holding.shipping.settling import Tell
+from muawrap.holding.store.scan import Entry
+from muawrap.holding.store.spool import Spool
 from muawrap.mail import Recipient, SmartHost, Transaction, Way, endpoint
 from muawrap.schema import Bad
 
@@ -37,6 +37,7 @@ class Road(NamedTuple):
     tell: Tell | None = None  # told of what was refused, expired or parked
     opened: Callable[[Keeper, report.Facts, bool], Spool] = Spool
     several: bool = False  # messages go to different hosts: one that is down does not stop the others
+    tidies: bool = False  # no timer calls `expire` for this folder: the run tidies it
 
 
 class Wishes(NamedTuple):

@@ -7,14 +7,16 @@ lose mail. A rule without parameters says so itself.
 from __future__ import annotations
 
 from muawrap.failure import Failure
-from muawrap.holding import clock, outcome, retry, schedule
+from muawrap.holding import clock
 from muawrap.holding.held import Envelope
-from muawrap.holding.records import Noted
-from muawrap.holding.retry import Rule
-from muawrap.holding.scan import Entry
-from muawrap.holding.schedule import Record
+from muawrap.holding.rules import retry, schedule
+from muawrap.holding.rules.retry import Rule
+from muawrap.holding.rules.schedule import Record
 from muawrap.holding.settings import Keeper
-from muawrap.holding.spool import Spool
+from muawrap.holding.shipping import outcome
+from muawrap.holding.store.records import Noted
+from muawrap.holding.store.scan import Entry
+from muawrap.holding.store.spool import Spool
 
 _AHEAD = 86_400  # seconds by which an arrival may seem to lie in the future before it counts as a wrong clock's
 

@@ -10,7 +10,7 @@ import random as chance
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from muawrap.holding.retry import THOUSAND, Rule, Set
+from muawrap.holding.rules.retry import THOUSAND, Rule, Set
 
 INTERVAL_MAX = 24 * 3_600
 """No rule lets more than this pass between two tries: retry_interval_max of Exim, which cannot be more either."""

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from muawrap import report
 from muawrap.errand import Errand
 from muawrap.failure import unexpected
-from muawrap.holding.bounce import Loss
 from muawrap.holding.held import Held
+from muawrap.holding.shipping.bounce import Loss
 from muawrap.mail import Body, Header, Invocation, Message, Transaction
 from muawrap.submission.connection import Trace
 from muawrap.submission.deliver import deliver

@@ -14,9 +14,10 @@ from typing import NamedTuple
 from muawrap import report
 from muawrap.config import Config
 from muawrap.failure import REFUSED, Failure, Stage
-from muawrap.holding import asking, mta
-from muawrap.holding.asking import Server
-from muawrap.holding.turned import IDLE, Tally, Turned
+from muawrap.holding import mta
+from muawrap.holding.asking import servers
+from muawrap.holding.asking.servers import Server
+from muawrap.holding.asking.turned import IDLE, Tally, Turned
 from muawrap.mail import Reply
 from muawrap.submission.connection import Connection, Trace
 
@@ -85,7 +86,7 @@ def fetch(
     facts = report.Facts()
     facts.follow(settings)
     try:
-        connection = asking.reached(server, settings, trace)
+        connection = servers.reached(server, settings, trace)
         try:
             reply = _asked(connection, wanted)
             _log(facts, server, wanted, ("reply", str(reply)))

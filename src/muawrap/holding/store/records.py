@@ -7,7 +7,7 @@ import math
 from typing import Any, NamedTuple
 
 from muawrap.holding import durable
-from muawrap.holding.schedule import Record
+from muawrap.holding.rules.schedule import Record
 
 LIMIT = 64 * 1024  # octets; the longest reply a host may give is a part of it
 

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from muawrap import report
 from muawrap.config import Config
 from muawrap.failure import Failure
-from muawrap.holding.road import Road, Wishes
-from muawrap.holding.run import Run
+from muawrap.holding import clock
 from muawrap.holding.settings import Keeper
-from muawrap.holding.settling import Tally, told
+from muawrap.holding.shipping.road import Road, Wishes
+from muawrap.holding.shipping.run import Run
+from muawrap.holding.shipping.settling import Tally, told
 from muawrap.submission.connection import Trace
 
 
@@ -42,6 +43,8 @@ def ship(
                     return tally
                 try:
                     run.all()
+                    if road.tidies:
+                        spool.tidy(clock.now())
                 except Failure as failure:
                     tally.broken_off(failure)
                     report.event("failed", facts, [("host", keeper.name), ("error", told(failure))], error=True)

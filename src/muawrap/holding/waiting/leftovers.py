@@ -17,15 +17,16 @@ from typing import Any
 
 from muawrap import keeping, report
 from muawrap.failure import REFUSED, TRY_AGAIN, Failure
-from muawrap.holding import clock, durable, schedule
+from muawrap.holding import clock, durable
 from muawrap.holding.formats import batchsmtp
 from muawrap.holding.held import Envelope, Held
-from muawrap.holding.records import Noted
-from muawrap.holding.scan import Entry
-from muawrap.holding.schedule import Record
+from muawrap.holding.rules import schedule
+from muawrap.holding.rules.schedule import Record
 from muawrap.holding.settings import Keeper
-from muawrap.holding.settling import PARKED
-from muawrap.holding.spool import Spool
+from muawrap.holding.shipping.settling import PARKED
+from muawrap.holding.store.records import Noted
+from muawrap.holding.store.scan import Entry
+from muawrap.holding.store.spool import Spool
 
 NAME = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{16}")
 """Files of keep_failed; the others in there are somebody else's, or half written."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from muawrap.holding.errors import UNITS, duration
+from muawrap.holding.rules.errors import UNITS, duration
 
 WIDTH = 64
 """Marks in the line: with what stands around it, 80 columns are enough."""

@@ -1,0 +1,1 @@
+"""The customer's end of the line: ETRN and ATRN."""

@@ -1,0 +1,1 @@
+"""Exim's retry rules: which one matches, and when it has a host tried."""

@@ -1,0 +1,1 @@
+"""The folder of a host: messages, records and journals, on disk when it says so."""

@@ -1,0 +1,1 @@
+"""The outbox: our own mail, kept until it can be sent."""
