@@ -366,6 +366,17 @@ def test_a_signal_while_the_message_comes_is_75_and_leaves_nothing(machine: Mach
     assert machine.files() == machine.files("tmp") == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_while_the_program_is_being_loaded_is_75(machine: Machine, number: int, tmp_path: Path) -> None:
+    """INTERMITTENT 6.3: killed by a signal is a bounce to Exim; here it comes with the first package of others."""
+    package = tmp_path / "packages"
+    package.mkdir()
+    (package / "click.py").write_text(f"import os, sys\nos.kill(os.getpid(), {int(number)})\nsys.exit(1)\n")
+    environment = {"PYTHONPATH": f"{package}:{machine.environment()['PYTHONPATH']}"}
+    assert machine.run("hold", *CALL, stdin=TEXT, env=environment).returncode == 75
+    assert machine.files() == machine.files("tmp") == []
+
+
 def test_the_log_being_full_changes_nothing(machine: Machine) -> None:
     """RULES A5: what is on disk is held."""
     machine.log = Path("/dev/full")
