@@ -286,6 +286,17 @@ def test_a_line_for_cron_has_a_time_a_user_and_a_command() -> None:
         assert "%" not in command
 
 
+def test_what_cron_sends_of_root_is_silent_and_off_as_shipped(lab: Lab) -> None:
+    """A word would be a mail that waits as well; the status is for nobody."""
+    [line] = [line[1:].split(None, 6) for line in CRON.read_text().splitlines() if line.startswith("#*")]
+    assert line[5] == "root"
+    lab.stub("muawrap", "echo told; echo trouble >&2; exit 75")
+    command = line[6].replace(MUAWRAP, f'"{lab.bin / "muawrap"}"')
+    done = subprocess.run(["sh", "-c", command], capture_output=True, check=False)
+    assert (done.stdout, done.stderr) == (b"", b"")
+    assert lab.record.read_text() == "<muawrap><ship><--outbox>\n"
+
+
 @pytest.mark.parametrize("number", range(2))
 def test_a_command_of_cron_minds_no_program_that_has_gone(lab: Lab, number: int) -> None:
     """As /bin/sh runs it: only trouble is told, the status is that of the program, and silence where there is none."""

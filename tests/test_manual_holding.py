@@ -17,6 +17,7 @@ from muawrap.admin.commands import group
 from muawrap.holding import settings
 from muawrap.holding.formats import batchsmtp
 from muawrap.holding.rules.schedule import Record
+from muawrap.holding.shipping.settling import EXPIRED, PARKED, REFUSED, SENT
 from muawrap.holding.store.records import Noted
 from muawrap.holding.store.spool import Spool
 from tests.support.need import need
@@ -46,7 +47,7 @@ def test_every_example_is_looked_at() -> None:
     """So that none of another kind goes unread."""
     others = [text for text in EXAMPLES if text not in CONFIGURATIONS and not text.startswith("set ")]
     assert [line for text in others for line in text.splitlines()] == COMMANDS
-    assert len(EXAMPLES) - len(others) == 3
+    assert len(EXAMPLES) - len(others) == 4
 
 
 @pytest.mark.parametrize("text", CONFIGURATIONS, ids=lambda text: text.splitlines()[0])
@@ -143,6 +144,19 @@ def test_what_stands_in_the_folder_of_a_host_is_named_and_nothing_else(tmp_path:
     found = {path.name for path in (tmp_path / "cheshire").iterdir()}
     named = {name.rstrip("/").partition("/")[0] for name in items("FILES") if not (ETC / name).exists()}
     assert named == found
+
+
+def test_every_word_of_the_log_is_explained_and_no_other() -> None:
+    """Looking at it: what happens to a message that is held, or is fetched."""
+    source = "".join(
+        path.read_text()
+        for folder in ("admin", "holding")
+        for path in (REPOSITORY / "src/muawrap" / folder).rglob("*.py")
+    )
+    written = {SENT, REFUSED, EXPIRED, PARKED, *re.findall(r'\bevent\(\s*"([a-z-]+)"', source)}
+    [text] = re.findall(r"^\.Ss Looking at it\n((?:(?!\.Ss).*\n)*)", PAGE, re.MULTILINE)
+    named = {word for line in re.findall(r"^\.It Li (.*)$", text, re.MULTILINE) for word in line.split(" , ")}
+    assert named == written
 
 
 def test_the_line_for_mutt_is_one_that_mutt_takes(tmp_path: Path) -> None:

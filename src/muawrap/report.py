@@ -81,7 +81,7 @@ def failure(failure: Failure, facts: Facts, logged: bool = True, spoken: bool = 
         _screen.last(line)
     try:
         if logged:
-            _log_failure(failure, facts, kept, trouble)
+            _log_failure(failure, facts, kept, "; ".join(filter(None, (refusal, trouble))))
     except MemoryError:
         pass  # log trouble changes no outcome
     return _status(failure, facts)

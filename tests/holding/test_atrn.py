@@ -226,6 +226,7 @@ def test_a_large_message_needs_no_memory(program: Program, tmp_path: Path) -> No
 # -- what the mail system says
 
 
+@pytest.mark.row("H14")
 @pytest.mark.parametrize(
     ("after", "status", "out", "goes"),
     [
@@ -336,6 +337,7 @@ def ours(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
     yield "by a shell", ["/bin/sh", str(copy)]
 
 
+@pytest.mark.row("H14")
 def test_mail_is_never_handed_to_ourselves(program: Program, tmp_path: Path) -> None:
     """It would go back to where it comes from; refused before anybody is called (78)."""
     with Provider([HELLO]) as provider:
@@ -344,6 +346,7 @@ def test_mail_is_never_handed_to_ourselves(program: Program, tmp_path: Path) -> 
                 done = run(write(program, provider.port, words), *options, "isp")
                 assert (done.status, done.out) == (78, ""), case
                 assert "it is muawrap itself" in done.err
+                assert "it is muawrap itself" in program.log.splitlines()[-1], "a hook shows nobody what is said"
         assert provider.finished() == []
 
 

@@ -184,6 +184,7 @@ def test_a_refused_message_is_in_the_archive_once_its_sender_was_told(refusing: 
     assert refusing.aside("failed") == {}
 
 
+@pytest.mark.row("H11")
 @pytest.mark.parametrize("status", [1, 75, 69])
 def test_while_nobody_takes_the_report_the_message_stays(tmp_path: Path, status: int) -> None:
     """INTERMITTENT 6.0: told and archived later, when it works; it is tried at the next run."""
@@ -205,6 +206,7 @@ def test_while_nobody_takes_the_report_the_message_stays(tmp_path: Path, status:
     assert list(made.aside("archive")) == ["one"]
 
 
+@pytest.mark.row("H11")
 @pytest.mark.parametrize(("sender", "notify"), [("", ""), ("me@client.example", "NEVER")])
 def test_what_cannot_be_told_is_kept_for_a_human(tmp_path: Path, sender: str, notify: str) -> None:
     """INTERMITTENT 6.0: a bounce of a bounce is none; the message is in failed/."""

@@ -442,6 +442,16 @@ def test_with_b_the_server_is_asked_when_our_port_is_open() -> None:
         assert (len(own.finished()), asked(server)) == (1, ["a.example"])
 
 
+def test_a_call_that_could_not_ask_is_in_the_log(
+    closed_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INTERMITTENT 6: one line for each event, since the hooks show nobody what is said."""
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    assert run("-b", "--own-port", str(closed_port), "127.0.0.1:9", "a.example").status == 75
+    [line] = (tmp_path / "log").read_text().splitlines()
+    assert ' etrn server=127.0.0.1:9 error="nothing listens at 127.0.0.1:' in line
+
+
 def test_a_literal_is_never_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """RULES C6: and nothing else is."""
     real, flags = socket.getaddrinfo, list[int]()

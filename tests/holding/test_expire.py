@@ -99,6 +99,7 @@ def test_it_is_thrown_away_where_that_is_written_out(made: Host) -> None:
     assert made.events("expired")
 
 
+@pytest.mark.row("H12")
 def test_nothing_expires_while_the_clock_cannot_be_right(made: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """INTERMITTENT 6.0: a machine without a battery begins in 1970."""
     made.put("one", at=5.0)
@@ -106,6 +107,7 @@ def test_nothing_expires_while_the_clock_cannot_be_right(made: Host, monkeypatch
     assert made.expire().expired == 0
 
 
+@pytest.mark.row("H12")
 @pytest.mark.parametrize("told", [5.0, clock.BUILT - 1, NOW + 30 * DAY])
 def test_a_time_that_cannot_be_counts_from_first_sight(
     made: Host, told: float, monkeypatch: pytest.MonkeyPatch

@@ -143,6 +143,7 @@ def test_an_address_beyond_ascii_asks_for_smtputf8(host: Keeper) -> None:
 # -- once
 
 
+@pytest.mark.row("H4")
 @pytest.mark.parametrize("named", [("--id", "4Xyz"), ("MESSAGE_ID", "4Xyz")])
 def test_what_has_a_name_is_held_once(machine: Machine, named: tuple[str, str]) -> None:
     """INTERMITTENT 6.3: an MTA that missed our exit status asks again."""
@@ -181,6 +182,7 @@ def test_what_is_done_is_not_held_again(host: Keeper) -> None:
         assert list(spool.entries()) == []
 
 
+@pytest.mark.row("H4")
 def test_two_identical_alarms_are_two_messages(machine: Machine) -> None:
     """INTERMITTENT 6.0: without a name nothing is taken for a repetition."""
     for _ in range(2):
@@ -269,6 +271,7 @@ def assert_one_line(octets: bytes, words: str = "") -> None:
     assert words in line
 
 
+@pytest.mark.row("H3")
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -366,6 +369,7 @@ def test_a_signal_while_the_message_comes_is_75_and_leaves_nothing(machine: Mach
     assert machine.files() == machine.files("tmp") == []
 
 
+@pytest.mark.row("H3")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_while_the_program_is_being_loaded_is_75(machine: Machine, number: int, tmp_path: Path) -> None:
     """INTERMITTENT 6.3: killed by a signal is a bounce to Exim; here it comes with the first package of others."""
@@ -385,6 +389,7 @@ def test_the_log_being_full_changes_nothing(machine: Machine) -> None:
     assert len(machine.files()) == 1
 
 
+@pytest.mark.row("H18")
 def test_memory_does_not_grow_with_the_message(machine: Machine) -> None:
     """INTERMITTENT 6.3: bounded; 32 MiB and one line, some room for Python."""
     command = machine.argv("hold", *CALL)

@@ -180,7 +180,7 @@ def test_no_room_is_452_for_every_recipient_and_the_client_goes_on(machine: Mach
         assert lmtp.verdicts(TEXT, 1)[0][0] == 250
         lmtp.docmd("QUIT")
     assert len(holding(machine)) == 1
-    assert " not-held from=<a@b> to=c@d,e@f error=" in machine.logged()[0]
+    assert " not-held from=<a@b> to=c@d,e@f host=cheshire error=" in machine.logged()[0]
 
 
 def test_a_size_beyond_all_room_is_452_at_once(machine: Machine) -> None:

@@ -163,6 +163,7 @@ def test_a_large_message_is_kept_whole(outbox: Outbox) -> None:
     assert held.body.size == len(body) * 40_000
 
 
+@pytest.mark.row("H15")
 @pytest.mark.parametrize(
     ("script", "lead"),
     [({"RCPT": "550 no such user"}, "not sent, refused"), ({"dot": Drop()}, "may have been sent")],
@@ -202,8 +203,10 @@ def test_where_it_cannot_be_kept_the_failure_says_both(outbox: Outbox) -> None:
     assert f"could not be kept in the outbox: {outbox.folder} is no folder: remove it, " in done.sentence
     assert f"kept as {folder}/" in done.sentence
     assert outbox.folder.read_text() == "in the way"
+    assert f' not-kept="{outbox.folder} is no folder: ' in outbox.program.log, "cron has nobody who reads the other one"
 
 
+@pytest.mark.row("H15")
 @pytest.mark.parametrize(
     "inject",
     ["write:error=ENOSPC:when=1", "write:error=EDQUOT:when=2", "fsync:error=EIO:when=1", "fsync:error=EIO:when=2"],
@@ -267,6 +270,7 @@ def wait_until_read(pipe: int) -> None:
         os.sched_yield()
 
 
+@pytest.mark.row("H15")
 @pytest.mark.parametrize("scene", ["down", "no room"])
 def test_killed_anywhere_it_is_sent_or_kept_or_the_caller_knows(scene: str) -> None:
     """INTERMITTENT 7: never both; a sample of what `make torture` does at every system call."""
@@ -330,6 +334,7 @@ def test_v_on_a_terminal_shows_the_dialogue_and_then_the_line(outbox: Outbox) ->
 # -- sendmail itself -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.row("H16")
 @pytest.mark.parametrize("up", [True, False], ids=["sent", "failed"])
 def test_sendmail_never_looks_at_the_outbox_or_the_spool(up: bool, outbox: Outbox, tmp_path: Path) -> None:
     """INTERMITTENT 6, 7: as strace sees it; nor does it load anything of it."""

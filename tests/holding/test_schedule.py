@@ -145,6 +145,7 @@ def test_ready_when_the_time_has_come() -> None:
     assert ready(None, 0)
 
 
+@pytest.mark.row("H12")
 def test_a_time_that_no_rule_can_have_given_is_due() -> None:
     """INTERMITTENT 6.0: clocks lie; the record of a machine that woke up in 2038, or whose rule was longer."""
     assert not ready(Record(NOW, NOW, NOW + INTERVAL_MAX), NOW)

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from muawrap.failure import Failure
-from muawrap.holding import clock
+from muawrap.holding import clock, mta
 from muawrap.holding.formats import maildir, mailstore
 from muawrap.holding.held import Addressee, Envelope, Held
 from muawrap.holding.rules.schedule import Record
@@ -115,6 +115,7 @@ def test_nothing_to_do_is_no_connection(folder: Path) -> None:
     assert (tally.sent, tally.kept, tally.failure) == (0, 0, None)
 
 
+@pytest.mark.row("H7")
 def test_four_at_once_are_one_shipper(folder: Path) -> None:
     """INTERMITTENT 6.4, line 1, and 1.2: Exim runs four spellings of one name side by side."""
     reached, go = threading.Event(), threading.Event()
@@ -137,6 +138,29 @@ def test_four_at_once_are_one_shipper(folder: Path) -> None:
     assert not (made.path / "again").exists()
 
 
+@pytest.mark.row("H7")
+def test_two_at_once_send_nothing_twice_where_somebody_removed_the_lock(folder: Path) -> None:
+    """INTERMITTENT 6.4, line 1: whoever lost it sends nothing more, since he cannot know what the other one does."""
+    reached, go = threading.Event(), threading.Event()
+    script = {"dot": Then(_Sets(reached), Wait(go), "250 taken")}
+    with Server([script, {}]) as server:
+        made = host(folder, server)
+        for one in ("one", "two", "three"):
+            made.put(one)
+        first = _Popen(made, "cheshire")
+        assert reached.wait(20)
+        (made.path / "lock").unlink()
+        second = made.ship()
+        go.set()
+        _, err = first.communicate(timeout=20)
+        names = [one for one, _ in taken(server)]
+    assert sorted(names) == ["one", "three", "two"]
+    assert (first.returncode, second.sent, second.parked) == (75, 2, 1)
+    assert b"lock is not the one that is ours" in err
+    with Spool(made.keeper) as spool:
+        assert spool.record() is None
+
+
 def test_a_lock_dies_with_its_process(folder: Path) -> None:
     """INTERMITTENT 6.4, line 1: no stale locks."""
     reached = threading.Event()
@@ -151,6 +175,7 @@ def test_a_lock_dies_with_its_process(folder: Path) -> None:
         assert made.ship().sent == 1
 
 
+@pytest.mark.row("H7")
 def test_a_word_left_while_unlocking_is_heard(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """INTERMITTENT 6.4, line 4: release; `again` there? Then from the start."""
     with Server() as server:
@@ -177,6 +202,35 @@ def test_a_word_left_while_unlocking_is_heard(folder: Path, monkeypatch: pytest.
 
 
 # -- when
+
+
+def test_etrn_while_the_host_is_found_down_is_heard(folder: Path) -> None:
+    """INTERMITTENT 6.4, line 1: whoever says that the host is up, and hears that somebody is at it, gets the mail."""
+    reached, go = threading.Event(), threading.Event()
+    with Server([{"greeting": Then(_Sets(reached), Wait(go), "421 not yet")}, {}]) as server:
+        made = host(folder, server)
+        made.put("one")
+        timer = _Popen(made, "cheshire")
+        assert reached.wait(20)
+        assert made.ship(now=True).busy
+        go.set()
+        out, err = timer.communicate(timeout=20)
+    assert (timer.returncode, out, err) == (0, b"sent 1\n", b"")
+
+
+def test_a_timer_while_the_host_is_found_down_changes_nothing(folder: Path) -> None:
+    """INTERMITTENT 6.4, line 2: only who knows that the host is up has it tried at once."""
+    reached, go = threading.Event(), threading.Event()
+    with Server([{"greeting": Then(_Sets(reached), Wait(go), "421 not yet")}, {}]) as server:
+        made = host(folder, server)
+        made.put("one")
+        timer = _Popen(made, "cheshire")
+        assert reached.wait(20)
+        assert made.ship().busy
+        go.set()
+        timer.communicate(timeout=20)
+    assert timer.returncode == 75
+    assert list(made.waiting()) == ["one"]
 
 
 def test_a_host_that_is_down_waits_by_its_rules(
@@ -249,6 +303,17 @@ def test_a_next_try_that_no_rule_can_have_given_is_due(folder: Path) -> None:
         with Spool(made.keeper) as spool:
             spool.set_record(Noted(Record(now, now, now + 890), "x"))
         assert made.ship().not_due
+
+
+def test_a_message_tried_under_a_clock_of_the_future_is_due(folder: Path) -> None:
+    """INTERMITTENT 6.0: the record of a message may have been written by a clock that has been put right since."""
+    with Server() as server:
+        made = host(folder, server)
+        made.put("one")
+        ahead = clock.now() + 30 * 86_400
+        with Spool(made.keeper) as spool:
+            spool.set_note("one", Noted(Record(ahead, ahead, ahead + 900), "x"))
+        assert made.ship().sent == 1
 
 
 def test_a_message_of_its_own_is_skipped_until_it_is_due(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,6 +412,34 @@ def test_other_formats_ship_as_well(folder: Path) -> None:
     assert [why["recipients"] for why in made.aside("failed").values()] == [["no@x.example"]] * 2
 
 
+@pytest.mark.parametrize("name", [b"id-\xff\xfe", b"id-a\nid-b 1", b"\x1b[31m", b"x" * 200])
+def test_a_name_is_any_octets(folder: Path, name: bytes) -> None:
+    """INTERMITTENT 6.1: a file goes whatever its name is, and its name is no line of a list."""
+    with Server() as server:
+        made = host(folder, server)
+        made.put("one")
+        os.rename(made.path / "new" / "one", os.path.join(os.fsencode(made.path), b"new", name))
+        tally = made.ship()
+        assert (tally.sent, tally.failure) == (1, None)
+    assert made.waiting() == {}
+    with Spool(made.keeper) as spool:
+        assert not spool.has("id-b")
+
+
+def test_a_name_without_room_for_a_journal_stands_in_nobodys_way(folder: Path) -> None:
+    """INTERMITTENT 6.1, 6.4: what is written beside a message has its name and some octets more."""
+    with Server() as server:
+        made = host(folder, server, "max_age = 1")
+        made.put("x" * 253, at=clock.now() - 5)
+        made.put("one")
+        tally = made.ship()
+        assert (tally.sent, tally.kept) == (1, 1)
+        assert made.expire().expired == 0
+    assert tally.failure is not None
+    assert "its name is longer than 200 octets" in tally.failure.sentence()
+
+
+@pytest.mark.row("H10")
 def test_a_damaged_file_stands_in_nobodys_way(folder: Path) -> None:
     """INTERMITTENT 6.4: it is told of, and stays."""
     with Server() as server:
@@ -381,6 +474,7 @@ OUTCOMES: list[tuple[dict[str, str], dict[str, int], tuple[str, ...], list[str]]
 ]
 
 
+@pytest.mark.row("H9")
 @pytest.mark.parametrize(("script", "told", "waiting", "failed"), OUTCOMES, ids=[label(row[0]) for row in OUTCOMES])
 def test_each_recipient_has_an_outcome_of_its_own(
     folder: Path, script: dict[str, str], told: dict[str, int], waiting: tuple[str, ...], failed: list[str]
@@ -433,6 +527,7 @@ def test_trouble_with_the_host_stops_the_run(folder: Path, script: dict[str, Any
     assert made.events("failed")
 
 
+@pytest.mark.row("H10")
 def test_a_message_that_breaks_every_connection_does_not_stop_the_others(folder: Path) -> None:
     """INTERMITTENT 5: one that a host cannot swallow must not stop all mail for ever."""
     with Server({"RCPT poison@x.example": Drop()}) as server:
@@ -518,6 +613,7 @@ def test_a_host_that_does_not_answer_has_a_name_too(folder: Path, monkeypatch: p
         assert made.ship().next == now + 120
 
 
+@pytest.mark.row("H10")
 def test_a_host_that_fails_does_not_stop_the_next(folder: Path, closed_port: int) -> None:
     """INTERMITTENT 6.4: ship --all, in the order of the configuration, one connection each."""
     with Server() as server:
@@ -589,6 +685,7 @@ def test_duplicate_recipients_get_it_once(folder: Path) -> None:
 # -- a verdict that does not come
 
 
+@pytest.mark.row("H8")
 @pytest.mark.parametrize("offered", [PLAIN, CHUNKING])
 @pytest.mark.parametrize("action", [Drop(), Reset(), "250-a\n251 b", "399 what"], ids=["FIN", "RST", "mixed", "399"])
 def test_a_message_that_may_have_been_sent_is_parked(folder: Path, action: Any, offered: tuple[str, ...]) -> None:
@@ -611,7 +708,9 @@ def test_a_parked_message_can_be_put_back(folder: Path) -> None:
     with Server([{"dot": Drop()}, {}]) as server:
         made = host(folder, server)
         made.put("one")
-        assert made.ship().parked == 1
+        done = _run(made, "cheshire")
+        assert (done.returncode, done.stdout[:9]) == (69, b"parked 1 ")
+        assert b"(muawrap held --failed cheshire shows it)" in done.stderr
         (made.path / "failed" / "one").rename(made.path / "new" / "one")
         assert made.ship(now=True).sent == 1
         assert taken(server) == [("one", [b"you@x.example"])]
@@ -678,6 +777,7 @@ def test_what_was_acknowledged_before_a_crash_is_not_sent_again(folder: Path) ->
     assert made.events("recovered")
 
 
+@pytest.mark.row("H9")
 def test_after_a_crash_the_others_still_get_it(folder: Path) -> None:
     """INTERMITTENT 6.4, the journal: a mixed outcome; and who is done is done."""
     with Server() as server:
@@ -689,6 +789,7 @@ def test_after_a_crash_the_others_still_get_it(folder: Path) -> None:
         assert taken(server) == [("one", [b"b@x.example"])]
 
 
+@pytest.mark.row("H8")
 def test_after_a_crash_before_the_verdict_it_is_parked(folder: Path) -> None:
     """INTERMITTENT 6.4, the journal: `dot` without `ack`."""
     with Server() as server:
@@ -716,6 +817,7 @@ def test_a_journal_without_its_message_goes(folder: Path) -> None:
     assert made.journals() == []
 
 
+@pytest.mark.row("H6")
 def test_a_journal_that_cannot_be_written_keeps_the_end_back(folder: Path) -> None:
     """INTERMITTENT 6.4: no room for `dot`, no dot: the message stays, and nothing was sent."""
     with Server() as server:
@@ -749,6 +851,60 @@ def test_a_journal_that_cannot_be_read_holds_its_message_back(folder: Path) -> N
         assert taken(server) == [("two", [b"you@x.example"])]
     assert tally.failure is not None
     assert "one.j cannot be read" in tally.failure.sentence()
+
+
+@pytest.mark.parametrize("recipients", [("a@x.example",), ("a@x.example", "b@x.example")])
+def test_a_sender_is_told_once_however_often_the_archive_fails(folder: Path, recipients: tuple[str, ...]) -> None:
+    """INTERMITTENT 6.4: a bounce that was taken is not sent again because its message cannot be put aside."""
+    with Server({"RCPT a@x.example": "550 5.1.1 no"}) as server:
+        made = host(folder, server)
+        made.put("one", *recipients)
+        (made.path / "archive").write_text("")  # as where somebody has put a link to another disk
+        for _ in range(3):
+            tally = made.ship(now=True)
+            assert tally.failure is not None
+            assert "archive is no folder" in tally.failure.sentence()
+        (made.path / "archive").unlink()
+        assert made.ship(now=True).refused == 1
+        sent = taken(server)
+    assert sent == [("one", [b"b@x.example"])] * (len(recipients) - 1)
+    assert len(made.bounces()) == 1
+    assert [why["recipients"] for why in made.aside("archive").values()] == [["a@x.example"]]
+    assert (made.waiting(), made.journals()) == ({}, [])
+
+
+def test_a_bounce_is_not_begun_where_nothing_can_be_written(folder: Path) -> None:
+    """INTERMITTENT 6.4: what cannot be noted is not told, or it would be told every time."""
+    with Server({"RCPT": "550 5.1.1 no"}) as server:
+        made = host(folder, server)
+        made.put("one")
+        for _ in range(2):
+            done = subprocess.run(
+                made.argv("ship", "--now", "cheshire"),
+                capture_output=True,
+                env=made.environment,
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
+                check=False,
+            )
+            assert done.returncode == 75
+    assert made.bounces() == []
+    assert list(made.waiting()) == ["one"]
+
+
+def test_a_mail_system_that_hangs_is_waited_for_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """INTERMITTENT 5: what hangs must not stop the mail of a host for as many times as there are messages."""
+    assert mta.hand.__kwdefaults__ is not None
+    monkeypatch.setitem(mta.hand.__kwdefaults__, "seconds", 1.0)
+    with Server({"RCPT": "550 5.1.1 no"}) as server:
+        made = host(folder, server)
+        (made.folder / "mta").write_text("#!/bin/sh\necho x >>" + str(made.folder / "called") + "\nexec sleep 60\n")
+        for one in numbered(3):
+            made.put(one)
+        tally = made.ship()
+    assert (tally.refused, tally.kept) == (0, 3)
+    assert tally.failure is not None
+    assert "took longer than" in tally.failure.sentence()
+    assert (made.folder / "called").read_text() == "x\n"
 
 
 # -- signals
@@ -793,6 +949,7 @@ def test_a_signal_after_the_dot_waits_for_the_verdict(folder: Path) -> None:
 # -- where
 
 
+@pytest.mark.row("H13")
 def test_another_address_needs_trust(folder: Path) -> None:
     """INTERMITTENT 6.4, line 5: mail never goes to whoever asks, unless the table says that callers are trusted."""
     with Server() as server:
@@ -925,7 +1082,9 @@ def test_it_is_told_when_the_host_may_be_tried(folder: Path, closed_port: int) -
     assert b"connection refused" in done.stderr
     done = _run(made, "cheshire")
     assert done.returncode == 75
-    assert re.fullmatch(rb"muawrap: cheshire: retry time not reached, next at [-\d :]+\n", done.stderr)
+    assert re.fullmatch(
+        rb"muawrap: cheshire: retry time not reached, next at [-\d :]+ \(--now does not wait for it\)\n", done.stderr
+    )
     assert _said(_run(made, "--all")) == (75, "", "")
 
 
@@ -972,6 +1131,7 @@ def test_what_was_done_before_trouble_of_this_machine_is_told(folder: Path) -> N
 # -- many
 
 
+@pytest.mark.row("H18")
 def test_a_crowd_takes_no_memory(folder: Path) -> None:
     """INTERMITTENT 6.4: constant memory, however many messages there are."""
     grown = []

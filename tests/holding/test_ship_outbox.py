@@ -270,6 +270,7 @@ def test_what_a_host_will_not_take_now_stays_and_the_others_go(outbox: Outbox) -
     assert outbox.names() == ["m1"]
 
 
+@pytest.mark.row("H8")
 def test_what_may_have_been_sent_is_parked(outbox: Outbox) -> None:
     """INTERMITTENT 6.0: never sent again by itself."""
     outbox.put("m1")
@@ -454,6 +455,17 @@ def test_a_file_whose_message_is_refused_now_stays_and_has_a_try_a_day(outbox: O
         assert b"550 5.1.1 no such user" in done.err
         assert outbox.ship("--from", str(failed)).status == 75
         assert len(server.finished()) == 1
+    assert sorted(failed.iterdir()) == before
+
+
+@pytest.mark.parametrize("on_expire", ["discard", "archive", "bounce"])
+def test_a_file_stays_whatever_is_given_up_elsewhere(outbox: Outbox, failed: Path, on_expire: str) -> None:
+    """INTERMITTENT 6.4: a rule without parameters gives up at the first failure; its owner has not."""
+    before = sorted(failed.iterdir())
+    with Server({"RCPT": "450 4.2.1 later"}) as server:
+        outbox.configure(server, more=f'retry = "* *"\non_expire = "{on_expire}"\n')
+        done = outbox.ship("--from", str(failed))
+    assert b": expired, and left where it is: " in done.err
     assert sorted(failed.iterdir()) == before
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -81,6 +82,7 @@ def test_all_or_none(spool: Spool) -> None:
     assert spool.put_all([("one", [b"1"]), ("two", [b"2"])]) == 2
 
 
+@pytest.mark.row("H1")
 def test_none_stays_where_the_last_step_fails(spool: Spool) -> None:
     """INTERMITTENT 6.3: what was not promised is not there either, when a name cannot be given."""
     spool.put([b"0"], "zero")
@@ -88,6 +90,20 @@ def test_none_stays_where_the_last_step_fails(spool: Spool) -> None:
         spool.put_all([("one", [b"1"]), ("no/folder", [b"2"])])
     assert names(spool) == ["zero"]
     assert names(spool, "tmp") == []
+
+
+def test_what_the_caller_names_stays_where_another_caller_has_seen_it(spool: Spool, tmp_path: Path) -> None:
+    """INTERMITTENT 6.3: an MTA that asks twice at a time may have had a 0 for it; asked again, it is there."""
+    name = f"id-{'0' * 40}"
+
+    def seen() -> Iterator[tuple[str, Iterator[bytes]]]:
+        yield name, iter([b"1"])
+        yield "no/folder", iter([b"2"])
+
+    with pytest.raises(Failure, match="cannot be written"):
+        spool.put_all(seen())
+    assert names(spool) == [name]
+    assert spool.has(name)
 
 
 def test_where_there_are_no_links_a_name_is_still_taken_once(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,6 +222,19 @@ def test_a_message_is_rewritten_for_who_is_left(spool: Spool, kind: str) -> None
     assert spool.note(now.name) == Noted(Record(1, 2, 3), "busy")
     twice = spool.rewrite(now, fewer)
     assert (twice.name, names(spool)) == (now.name, [now.name])
+
+
+def test_a_name_made_of_second_and_inode_is_not_free_in_its_second(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INTERMITTENT 2.1: Exim would give the next message the freed inode, and the name of the rewritten one."""
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(clock, "now", lambda: AT + 0.25)
+    spool.rewrite(put(spool, "q1tIWmQ-131589", mtime=AT), held(to=("one@example.net",)))
+    spool.rewrite(put(spool, "q1tIWmP-131589", mtime=AT - 1), held(to=("one@example.net",)))
+    spool.rewrite(put(spool, "quite-another", mtime=AT), held(to=("one@example.net",)))
+    assert slept == [pytest.approx(0.85), pytest.approx(0)]
 
 
 @pytest.mark.parametrize("kind", ["mailstore", "maildir"])
@@ -446,6 +475,15 @@ def test_rubbish_goes_after_36_hours(spool: Spool) -> None:
     assert names(spool) == ["one"]
 
 
+def test_a_folder_in_tmp_is_left_alone(spool: Spool) -> None:
+    """INTERMITTENT 6.1: none of ours, and nothing that stops the rest."""
+    spool.put([b""], "one")
+    Path(spool.path, "tmp", "folder").mkdir()
+    os.utime(Path(spool.path, "tmp", "folder"), (AT - 2 * 86_400, AT - 2 * 86_400))
+    spool.tidy(AT)
+    assert names(spool, "tmp") == ["folder"]
+
+
 def test_the_archive_is_kept_as_long_as_configured(spool: Spool) -> None:
     """INTERMITTENT 6.5: archive_keep, counted from when it was put there."""
     spool.archive(put(spool, "one"), AT, {})
@@ -503,6 +541,7 @@ def test_an_outbox_is_made_with_all_above_it(tmp_path: Path) -> None:
     assert (folder / "new" / "one").exists()
 
 
+@pytest.mark.row("H17")
 def test_a_folder_of_everybody_is_refused(tmp_path: Path) -> None:
     """INTERMITTENT 6.1: nobody else puts mail there, or takes it."""
     folder = tmp_path / "cheshire"
@@ -518,6 +557,7 @@ def test_a_folder_of_everybody_is_refused(tmp_path: Path) -> None:
         list(spool.entries())
 
 
+@pytest.mark.row("H17")
 def test_no_link_is_followed(tmp_path: Path) -> None:
     """INTERMITTENT 6.1: neither to a folder nor to a file."""
     (tmp_path / "elsewhere").mkdir()
@@ -534,6 +574,46 @@ def test_no_link_is_followed(tmp_path: Path) -> None:
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
+def test_no_other_name_of_a_file_is_written_to(spool: Spool, tmp_path: Path) -> None:
+    """INTERMITTENT 6.1: whoever may write to the folder does not have root write to a file elsewhere."""
+    foreign = tmp_path / "foreign"
+    foreign.write_text("secret\n")
+    spool.journal_append("two", b"dot 0\n")
+    os.link(foreign, Path(spool.path, "done", "one.j"))
+    with pytest.raises(Failure, match=r"one\.j cannot be written: it has another name elsewhere"):
+        spool.journal_append("one", b"dot 0\n")
+    assert foreign.read_text() == "secret\n"
+
+
+def test_what_comes_between_is_not_taken_for_new(spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """INTERMITTENT 6.1: root gives away what it has made, and nothing that was put there a moment ago."""
+    spool.journal_append("two", b"dot 0\n")
+    foreign = tmp_path / "foreign"
+    foreign.write_text("secret\n")
+    really = os.open
+
+    def late(path: str, flags: int, *more: int, **options: int) -> int:
+        if path == "one.j" and flags & os.O_CREAT and not os.path.lexists(f"{spool.path}/done/one.j"):
+            os.link(foreign, f"{spool.path}/done/one.j")
+        return really(path, flags, *more, **options)
+
+    monkeypatch.setattr(os, "open", late)
+    foreign.chmod(0o640)
+    with pytest.raises(Failure, match="cannot be written"):
+        spool.journal_append("one", b"dot 0\n")
+    assert (foreign.read_text(), foreign.stat().st_mode & 0o777) == ("secret\n", 0o640)
+
+
+@pytest.mark.row("H17")
+def test_an_outbox_is_nobody_elses(tmp_path: Path) -> None:
+    """INTERMITTENT 6.0: what stands in the outbox is sent with the accounts of its owner, and read by nobody."""
+    mine = keeper(tmp_path, OUTBOX)
+    Path(mine.folder).mkdir(0o700)
+    os.chown(mine.folder, WWW_DATA, WWW_DATA)
+    with pytest.raises(Failure, match=f"belongs to uid {WWW_DATA}"):
+        Spool(mine)
+
+
 def test_a_folder_that_cannot_be_made_says_how_root_makes_it(tmp_path: Path) -> None:
     """INTERMITTENT 6.3: no spool, no permission."""
     missing = keeper(tmp_path / "nowhere")
@@ -541,6 +621,21 @@ def test_a_folder_that_cannot_be_made_says_how_root_makes_it(tmp_path: Path) -> 
         Spool(missing)
     assert caught.value.advice.startswith("as root: install -d -m 02770 -o ")
     assert caught.value.advice.endswith(missing.folder)
+
+
+def test_a_folder_on_a_file_system_that_cannot_be_written_is_no_matter_of_owners(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INTERMITTENT 6.3: as after an error on the disk."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", broken)
+        with pytest.raises(Failure, match="read-only") as caught:
+            spool.put(batchsmtp.write(held()), "one")
+    assert caught.value.advice.startswith("its file system has to be mounted for writing")
 
 
 def test_without_making_a_missing_folder_is_empty(tmp_path: Path) -> None:

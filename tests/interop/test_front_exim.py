@@ -87,6 +87,7 @@ def test_what_cannot_be_held_stays_with_exim() -> None:
         assert front.mailbox == ""
 
 
+@pytest.mark.row("H3")
 @pytest.mark.parametrize("end", ["missing", "killed"])
 def test_a_program_that_is_missing_or_killed_is_no_bounce(end: str) -> None:
     """INTERMITTENT 6.7: Exim keeps the message, frozen."""
@@ -101,6 +102,7 @@ def test_a_program_that_is_missing_or_killed_is_no_bounce(end: str) -> None:
 # -- ETRN ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.row("H7")
 def test_four_spellings_at_once_are_one_shipper(front: Isp, sink: Server) -> None:
     """INTERMITTENT 1.2: Exim starts four programs; one connection, and each message once."""
     for number in range(5):
@@ -131,6 +133,7 @@ def test_names_that_are_not_held_and_words_that_are_no_names_are_refused(front: 
     assert sink.sessions == []
 
 
+@pytest.mark.row("H13")
 def test_strangers_may_not_ask(sink: Server) -> None:
     """RFC 1985: whom the mail goes to is not theirs to say anyway."""
     to = {"cheshire": f"smtp://127.0.0.1:{sink.port}"}

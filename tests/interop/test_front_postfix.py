@@ -161,6 +161,7 @@ def test_the_null_sender_stays_null(front: Front, sink: Server) -> None:
     assert [message.sender for message in session.accepted] == [b""]
 
 
+@pytest.mark.row("H4")
 def test_what_postfix_gives_once_more_is_held_once(front: Front, sink: Server) -> None:
     """INTERMITTENT 6.3: as after a crash between our answer and its note of it; two alike are two."""
     front.send("me@client.example", ["al@cheshire.example"])

@@ -72,6 +72,7 @@ def test_by_exim_s_own_name_it_is_held_once() -> None:
         assert " again=1" in exim.muawrap_log
 
 
+@pytest.mark.row("H3")
 @pytest.mark.parametrize("name", PIPES)
 def test_trouble_is_deferred_and_held_later(name: str) -> None:
     """INTERMITTENT 6.3: 75 is `==` in Exim's log, never a bounce; also where hold has not read what Exim writes."""

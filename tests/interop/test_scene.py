@@ -12,6 +12,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 from muawrap.holding.rules import retry, schedule
 from tests.support.everybody import CLOCK
 from tests.support.exim import PATIENCE, Exim
@@ -78,6 +80,7 @@ def _settled(customer: Exim) -> None:
         time.sleep(0.005)  # between two looks at a file
 
 
+@pytest.mark.row("H11")
 def test_a_host_that_is_down_for_three_days_is_tried_by_the_rules_and_given_up() -> None:
     """INTERMITTENT 3.3, 6.5: at each instant of the rules and at no other; then a bounce to the sender, by Exim."""
     with Server({"greeting": "421 4.3.2 moving house"}) as sink:

@@ -13,6 +13,7 @@ from tests.torture import holding
 from tests.torture.holding import SCENES, Scene
 
 
+@pytest.mark.row("H2")
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
 def test_0_is_a_whole_message_and_75_is_none(scene: Scene) -> None:
     """INTERMITTENT 6.3, 7: killed, interrupted or failed anywhere; and the same again is there once."""
@@ -21,6 +22,7 @@ def test_0_is_a_whole_message_and_75_is_none(scene: Scene) -> None:
     assert tally.good, "\n".join(tally.told)
 
 
+@pytest.mark.row("H1")
 def test_a_message_is_on_disk_before_it_has_a_name_and_its_name_before_0(tmp_path: Path) -> None:
     """INTERMITTENT 6.3: write, fsync, link, fsync of the directory, exit; nothing of these in another order."""
     need("strace")

@@ -21,6 +21,7 @@ def strace() -> None:
     need("strace")
 
 
+@pytest.mark.row("H5")
 @pytest.mark.parametrize("scene", SCENES, ids=str)
 def test_whenever_it_is_killed_nothing_is_lost_and_nothing_goes_twice(scene: Scene) -> None:
     """INTERMITTENT 6.4, 7: mixed outcomes, refusals and bounces; what may have been sent is parked, or sent again."""
@@ -28,6 +29,7 @@ def test_whenever_it_is_killed_nothing_is_lost_and_nothing_goes_twice(scene: Sce
     assert tally.good, "\n".join([f"{tally.runs} runs, {dict(tally.counts)}", *tally.told])
 
 
+@pytest.mark.row("H6")
 def test_each_step_is_on_disk_before_the_next(tmp_path: Path) -> None:
     """INTERMITTENT 6.4: dot, the end of the text, ack, removal, each with its fsync: for power failures."""
     with Server(extensions=CHUNKING) as server:

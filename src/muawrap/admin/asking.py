@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from muawrap import report
+from muawrap.admin.screen import complain, told
+from muawrap.failure import Failure
+from muawrap.holding.asking import servers
 from muawrap.holding.asking.servers import Server, Wishes
 from muawrap.schema import POLICIES
 
@@ -45,6 +48,13 @@ def wishes(server: str, port: int | None, tls: str | None, auth: str | None, pas
     if password_file and not auth:
         raise click.UsageError("--password-file goes with --auth USER")
     return Wishes(server, port or 0, tls or "", auth or "", password_file or "")
+
+
+def give_up(name: str, server: str, facts: report.Facts, failure: Failure) -> NoReturn:
+    """End a command that could not ask: a hook of NetworkManager shows nobody what is said here, so the log says it."""
+    complain(failure)
+    report.event(name, facts, [("server", server), ("error", told(failure))], error=True)
+    raise SystemExit(servers.status(failure))
 
 
 def plan(server: Server) -> list[str]:

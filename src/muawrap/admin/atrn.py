@@ -38,12 +38,17 @@ def command(
     domains of the table, else all that the login is for. `mta` of the configuration takes the messages.
     """
     wishes = asking.wishes(server, port, tls, auth, password_file)
+    facts = report.Facts()
     try:
         settings = servers.settings(config, server, os.environ)
+        facts.follow(settings)
         found = servers.server(settings, wishes, atrn.PORT)
         wanted = atrn.domains(found, domains)
+        mta.must_not_be_us(settings.mta)
+    except Failure as failure:
+        asking.give_up("atrn", server, facts, failure)
+    try:
         if dry_run:
-            mta.must_not_be_us(settings.mta)
             for line in (*asking.plan(found), f"ATRN {','.join(wanted)}".rstrip(), " ".join(settings.mta)):
                 click.echo(report.printable(line))
             return

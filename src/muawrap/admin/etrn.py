@@ -45,17 +45,18 @@ def command(
     below it, #QUEUE a queue of the server's; without any: etrn_names or domains of the table, else our own name.
     """
     wishes = asking.wishes(server, port, tls, auth, password_file)
+    facts = report.Facts()
     try:
         settings = servers.settings(config, server, os.environ)
+        facts.follow(settings)
         found = servers.server(settings, wishes)
         wanted = etrn.names(settings, found, names)
         if dry_run:
             raise SystemExit(_planned(found, wanted))
         if wait:
-            etrn.wait_for_own_port(own_port)
+            etrn.wait_for_own_port(own_port, progress=report.progress)
     except Failure as failure:
-        complain(failure)
-        raise SystemExit(servers.status(failure)) from None
+        asking.give_up("etrn", server, facts, failure)
     answers: list[Answer] = []
     told: list[Failure] = []
     for answer in etrn.ask(settings, found, wanted, report.trace if verbose else None):

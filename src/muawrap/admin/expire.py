@@ -6,8 +6,9 @@ import os
 
 import click
 
+from muawrap import report
 from muawrap.admin import ship as shipping
-from muawrap.admin.screen import complain
+from muawrap.admin.screen import complain, told
 from muawrap.config import load
 from muawrap.failure import Failure, unexpected
 from muawrap.holding import settings
@@ -33,8 +34,10 @@ def command(config: str | None, everything: bool, outbox: bool, dry_run: bool, a
     descriptors.fill()
     if [everything, outbox, host is not None].count(True) > 1:
         raise click.UsageError("name one HOST, or all of them with --all, or --outbox")
+    facts = report.Facts()
     try:
         settled = load(config, os.environ)
+        facts.follow(settled)
         flush = Flush(settled) if outbox else None
         if flush is not None:
             keepers = [flush.keeper]
@@ -42,6 +45,7 @@ def command(config: str | None, everything: bool, outbox: bool, dry_run: bool, a
             keepers = settings.keepers(settled) if host is None else [settings.keeper(settled, host)]
     except Failure as failure:
         complain(failure)
+        report.event("failed", facts, [("host", host or ""), ("error", told(failure))], error=True)
         raise SystemExit(os.EX_CONFIG) from None
     if dry_run:
         raise SystemExit(shipping.show_plans((plan.to_expire(one) for one in keepers), as_json))

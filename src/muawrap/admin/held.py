@@ -19,9 +19,11 @@ from muawrap.holding.listing import Heading, Row
 from muawrap.holding.settings import Keeper
 from muawrap.holding.store.spool import Spool
 
-WIDTHS = (7, 8, 19, 24, 32)
+WIDTHS = (7, 8, 26)
 """Columns of a row, but for its last: fixed, since nobody knows the last row when the first is printed."""
-HEADINGS = ("age", "size", "next try", "sender", "recipients", "last error")
+HEADINGS = ("age", "size", "sender", "recipients")
+INDENT = " " * (WIDTHS[0] + 2)
+"""Before what else there is to tell of a message, so that a row is not wider than a terminal."""
 
 
 @click.command()
@@ -86,27 +88,38 @@ def _table(spool: Spool, failed: bool, apart: bool) -> None:
     heading = listing.heading(spool)
     if apart:
         click.echo()
-    click.echo(_told(heading, spool.keeper))
+    for line in _told(heading, spool.keeper, failed):
+        click.echo(report.printable(line))
     rows = listing.failed(spool) if failed else listing.rows(spool)
+    after = heading.state.record.next if heading.state is not None else 0
     for number, row in enumerate(rows):
         if number == 0:
             click.echo(_line(HEADINGS))
         click.echo(_line(_cells(row)))
+        for line in _put_aside(spool, row) if failed else _remarks(row, after):
+            click.echo(INDENT + report.printable(line))
 
 
-def _told(heading: Heading, keeper: Keeper) -> str:
-    """One line about a host, or about the outbox."""
+def _told(heading: Heading, keeper: Keeper, failed: bool) -> list[str]:
+    """A line about a host, or about the outbox, and one about what went wrong with it last."""
+    if failed:
+        count = f"{heading.failed} failed" if heading.failed else "nothing has failed"
+        return [f"{heading.name}: {count}"]
     if heading.messages:
         count = "1 message" if heading.messages == 1 else f"{heading.messages} messages"
         parts = [f"{count}, {size(heading.octets)}"]
     else:
         parts = ["nothing held" if keeper.name != settings.OUTBOX else "nothing waits"]
     if heading.state is not None:
-        parts += [f"next try {moment(heading.state.record.next)}"]
-        parts += [f"last error: {heading.state.error}"] if heading.state.error else []
+        parts += [_when(heading.state.record.next)]
     parts += [f"{heading.failed} failed (--failed shows them)"] if heading.failed else []
     parts += [f"{heading.archived} in the archive"] if heading.archived else []
-    return report.printable(f"{heading.name}: {'; '.join(parts)}")
+    error = heading.state.error if heading.state is not None else ""
+    return [f"{heading.name}: {'; '.join(parts)}", *([f"last error: {error}"] if error else [])]
+
+
+def _when(then: float) -> str:
+    return f"next try {moment(then)}" + (", which is now" if then <= time.time() else "")
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -114,11 +127,21 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (
         span(time.time() - row.at) if row.at else "?",
         size(row.entry.size),
-        moment(row.next),
         "?" if row.sender is None else f"<{row.sender}>",
         f"{first[0]}{f' and {more} more' if more else ''}" if first else "?",
-        row.error or "-",
     )
+
+
+def _remarks(row: Row, after: float) -> list[str]:
+    """What is this message's own trouble: its next try where its host, due at `after`, can be tried earlier."""
+    found = [_when(row.next)] if row.next > after else []
+    return [*found, *([f"last error: {row.error}"] if row.error else [])]
+
+
+def _put_aside(spool: Spool, row: Row) -> list[str]:
+    """Why, and where it is for whoever wants to remove it or move it back."""
+    outcome = row.why.get("outcome")
+    return [f"{outcome}: {row.error}" if outcome else row.error or "-", f"in {spool.path}/failed/{row.entry.name}"]
 
 
 def _line(cells: tuple[str, ...]) -> str:

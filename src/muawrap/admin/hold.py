@@ -28,7 +28,7 @@ class _Command(click.Command):
             return super().parse_args(ctx, args)
         except click.UsageError as error:
             failure = Failure(error.format_message().rstrip("."), advice="see muawrap hold --help")
-            _leave(failure, report.Facts(), tell)
+            _leave("", failure, report.Facts(), tell)
 
 
 @click.command(cls=_Command)
@@ -75,7 +75,7 @@ def command(
                 kept = hold.one(spool, sender or "", recipients, named, source)
     except Exception as error:
         signals.decided()
-        _leave(unexpected(error), facts, lmtp.unable if by_lmtp else _hear_out)
+        _leave(host, unexpected(error), facts, lmtp.unable if by_lmtp else _hear_out)
     _log(host, kept, facts)
     report.leave(0)
 
@@ -102,7 +102,7 @@ def _speak(spool: Spool, settled: Config, facts: report.Facts) -> NoReturn:
         facts.follow(settled)
         facts.sender, facts.recipients = envelope.sender, tuple(one.address for one in envelope.recipients)
         if isinstance(outcome, Failure):
-            report.event("not-held", facts, [("error", told(outcome))], error=True)
+            report.event("not-held", facts, [("host", spool.keeper.name), ("error", told(outcome))], error=True)
         else:
             _log(spool.keeper.name, outcome, facts)
 
@@ -110,7 +110,8 @@ def _speak(spool: Spool, settled: Config, facts: report.Facts) -> NoReturn:
         lmtp.session(spool, settled.hostname or "localhost", message.octets(0), logged)
     except Exception as error:
         signals.decided()
-        _leave(unexpected(error), facts, lambda failure: None)  # the client has heard, and waits for nothing
+        # The client has heard, and waits for nothing
+        _leave(spool.keeper.name, unexpected(error), facts, lambda failure: None)
     report.leave(0)
 
 
@@ -128,9 +129,10 @@ def _log(host: str, kept: Kept, facts: report.Facts) -> None:
     report.event("held", facts, fields)
 
 
-def _leave(failure: Failure, facts: report.Facts, tell: Callable[[Failure], None]) -> NoReturn:
+def _leave(host: str, failure: Failure, facts: report.Facts, tell: Callable[[Failure], None]) -> NoReturn:
     """One line for the MTA, which may show it to its postmaster, one for the log, and 75."""
-    report.event("not-held", facts, [("error", told(failure))], error=True)  # an LMTP client may kill us next
+    # First of all, since an LMTP client may kill us next
+    report.event("not-held", facts, [("host", host), ("error", told(failure))], error=True)
     tell(failure)
     click.echo(f"muawrap: not held, try again: {told(failure)}", err=True)
     report.leave(os.EX_TEMPFAIL)

@@ -47,7 +47,7 @@ def command(context: click.Context, rules: str | None, sender: str | None) -> No
 # -- test -----------------------------------------------------------------------------------------------------------
 
 
-@command.command()
+@command.command(short_help="Print the rule that holds for a host or an address.")
 @click.argument("key")
 @click.argument("alternate", required=False)
 @click.argument("error", required=False)
@@ -113,7 +113,7 @@ class Try(NamedTuple):
     past_cutoff: bool
 
 
-@command.command("schedule")
+@command.command("schedule", short_help="Print when a host that fails is tried.")
 @click.argument("rule")
 @click.option("--for", "span", metavar="TIME", default="6d", show_default=True, help="How far to look, as in 1d12h.")
 @click.option("--limit", type=click.IntRange(1, COUNTED), default=SHOWN, show_default=True, help="Tries to show.")

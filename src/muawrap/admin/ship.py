@@ -20,6 +20,7 @@ from muawrap.holding.shipping.plan import Plan
 from muawrap.holding.shipping.road import Road, Wishes
 from muawrap.holding.shipping.settling import Tally
 from muawrap.holding.shipping.ship import ship
+from muawrap.holding.store.spool import Spool
 from muawrap.holding.waiting.flush import Flush, Leftover
 from muawrap.reading import descriptors
 from muawrap.schema import Bad, duration
@@ -127,7 +128,8 @@ def shipped(
             report.event("not-due", facts, [("host", keeper.name), ("next", screen.moment(tally.next))])
         if tally.stopped:
             break
-    return tell(tallies, as_json, everything, spoken=verbose)
+    told_already = any(way.opened is not Spool for _, way in work)  # a folder of keep_failed tells of its files itself
+    return tell(tallies, as_json, everything, spoken=verbose, told_already=told_already)
 
 
 def failed(keeper: Keeper, settled: Config, failure: Failure) -> Tally:
@@ -143,20 +145,28 @@ def failed(keeper: Keeper, settled: Config, failure: Failure) -> Tally:
 # -- what is said ---------------------------------------------------------------------------------------------------
 
 
-def tell(tallies: list[Tally], as_json: bool, everything: bool, spoken: bool = False, main: str = settling.SENT) -> int:
+def tell(
+    tallies: list[Tally],
+    as_json: bool,
+    everything: bool,
+    *,
+    spoken: bool = False,
+    main: str = settling.SENT,
+    told_already: bool = False,
+) -> int:
     """Print what became of it; the exit status. `main` is the count that is told where all are nothing.
 
     Where nothing happened, nothing is said, unless somebody is there to read it: cron sends mail of every word. With
     --all a host that is down is no news, either; trouble of this machine always is.
     """
     if as_json:
-        found = [_fields(tally) for tally in tallies]
+        found = [_fields(tally, told_already) for tally in tallies]
         _say(json.dumps({"hosts": found, "status": _worst(tallies)} if everything else found[0]))
         return _worst(tallies)
     for tally in tallies:
         head = f"{tally.host}: " if everything else ""
         if not everything or spoken or os.isatty(2) or (tally.failure is not None and tally.failure.stage is None):
-            for line in _remarks(tally):
+            for line in _remarks(tally, told_already):
                 _say(f"muawrap: {tally.host}: {line}", err=True)
         if tally.done or os.isatty(1):
             _say(head + summary(tally, main))
@@ -180,16 +190,21 @@ def summary(tally: Tally, main: str) -> str:
     return " ".join([*told, *([f"next {screen.moment(tally.next)}"] if tally.next else [])])
 
 
-def _remarks(tally: Tally) -> Iterator[str]:
+def _remarks(tally: Tally, told_already: bool) -> Iterator[str]:
+    """`told_already`: where what was parked is now."""
     if tally.busy:
         yield "already shipping; whoever is at it looks once more"
     if tally.not_due:
         why = "it was tried less than min_interval ago" if tally.guarded else "retry time not reached"
-        yield f"{why}, next at {screen.moment(tally.next)}"
+        way_out = "" if tally.guarded else " (--now does not wait for it)"
+        yield f"{why}, next at {screen.moment(tally.next)}{way_out}"
     if tally.stopped:
         yield "stopped by a signal"
     if tally.failure is not None:
         yield screen.told(tally.failure)
+    if tally.parked and not told_already:
+        which = "--outbox" if tally.host == settings.OUTBOX else tally.host
+        yield f"what was parked may have been sent, and is not sent again (muawrap held --failed {which} shows it)"
 
 
 def status(tally: Tally) -> int:
@@ -211,7 +226,7 @@ def _worst(tallies: list[Tally]) -> int:
     return max(found, key=lambda one: _ORDER.index(one) if one in _ORDER else len(_ORDER), default=os.EX_OK)
 
 
-def _fields(tally: Tally) -> dict[str, Any]:
+def _fields(tally: Tally, told_already: bool) -> dict[str, Any]:
     return {
         "host": tally.host,
         "sent": tally.sent,
@@ -221,7 +236,7 @@ def _fields(tally: Tally) -> dict[str, Any]:
         "parked": tally.parked,
         "octets": tally.octets,
         "next": tally.next or None,
-        "remarks": list(_remarks(tally)),
+        "remarks": list(_remarks(tally, told_already)),
         "status": status(tally),
     }
 

@@ -16,7 +16,7 @@ from muawrap.failure import TRY_AGAIN, Failure
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMLINK)
-_NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
+_NO_RIGHT = (errno.EACCES, errno.EPERM)
 _NO_LINKS = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 
 
@@ -74,6 +74,8 @@ def reason(error: OSError) -> str:
 def _way_out(error: OSError) -> str:
     if error.errno in _NO_ROOM:
         return "make room on its file system"
+    if error.errno == errno.EROFS:
+        return "its file system has to be mounted for writing; dmesg may tell why it is not"
     if error.errno in _NO_RIGHT:
         return f"it must belong to {user()}, or to a group of that user which may write to it"
     return "look at the disk that holds it, and at dmesg" if error.errno == errno.EIO else ""
@@ -199,12 +201,13 @@ def append(folder: int, name: str, octets: bytes, access: Access) -> None:
     try:
         file = os.open(name, flags, dir_fd=folder)
         is_new = False
-    except FileNotFoundError:
-        file = os.open(name, flags | os.O_CREAT, 0o600, dir_fd=folder)
+    except FileNotFoundError:  # what is put there meanwhile is not ours to be given away
+        file = os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
         is_new = True
     try:
         if is_new:
             access.give(file, access.file)
+        _own(file)
         _all(file, octets)
         os.fsync(file)
     finally:
@@ -285,6 +288,15 @@ def settle(folder: int) -> None:
     except OSError as error:
         if error.errno != errno.EINVAL:  # a file system that has nothing to do for it
             raise
+
+
+def _own(file: int) -> None:
+    """Raises OSError for what is no file, and for one that also stands where others would not let us write."""
+    status = os.fstat(file)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+    if status.st_nlink > 1:
+        raise OSError(errno.EINVAL, "it has another name elsewhere")
 
 
 def _all(file: int, octets: bytes) -> None:

@@ -36,6 +36,7 @@ class Row(NamedTuple):
     recipients: tuple[str, ...]
     next: float  # when it is tried next, seconds since the epoch; 0: as soon as somebody tries
     error: str  # what went wrong last, or what is wrong with its file
+    kept_for: str  # what went wrong before it was held, in an outbox; else ""
     why: Mapping[str, Any]  # of one that has failed: what is told about that
 
 
@@ -46,12 +47,16 @@ def heading(spool: Spool) -> Heading:
 
 
 def rows(spool: Spool) -> Iterator[Row]:
-    """Of each message that is ready, oldest first; one that is damaged says so. Raises Failure."""
+    """Of each message that is ready, oldest first; one that is damaged says so. Raises Failure.
+
+    Before its folder is tried for the first time, a message of the outbox says what it was kept for.
+    """
     state = spool.record()
     for entry in spool.entries():
         note = spool.note(entry.name)
         later = max((noted.record.next for noted in (state, note) if noted is not None), default=0)
-        yield _row(spool, entry, later, note.error if note is not None else "", {})
+        row = _row(spool, entry, later, note.error if note is not None else "", {})
+        yield row if row.error or state is not None else row._replace(error=row.kept_for)
 
 
 def failed(spool: Spool) -> Iterator[Row]:
@@ -79,9 +84,10 @@ def _row(spool: Spool, entry: Entry, later: float, error: str, why: Mapping[str,
     try:
         envelope = spool.envelope(entry)
     except Failure as failure:
-        return Row(entry, _believed(entry.mtime), None, (), later, str(failure), why)
+        return Row(entry, _believed(entry.mtime), None, (), later, str(failure), "", why)
     named = tuple(one.address for one in envelope.recipients)
-    return Row(entry, _at(envelope, entry), envelope.sender, named, later, error, why)
+    kept_for = dict(envelope.facts).get("error", "")
+    return Row(entry, _at(envelope, entry), envelope.sender, named, later, error, kept_for, why)
 
 
 def _at(envelope: Envelope, entry: Entry) -> float:

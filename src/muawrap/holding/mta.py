@@ -50,6 +50,7 @@ class Answer(NamedTuple):
     outcome: str  # TAKEN, LATER or REFUSED
     words: str  # why, for people here; "" where there is nothing to say
     said: str = ""  # the first line that the program printed, for others: it need not know our paths
+    hung: bool = False  # it did not end, and was ended
 
 
 def must_not_be_us(mta: Sequence[str]) -> None:
@@ -127,7 +128,7 @@ def _run(argv: Sequence[str], file: IO[bytes], environment: Mapping[str, str], s
         try:
             said = _heard(process, (output, errors), time.monotonic() + seconds)
         except TimeoutError:
-            return Answer(LATER, f"{argv[0]} took longer than {seconds:g} s")
+            return Answer(LATER, f"{argv[0]} took longer than {seconds:g} s", hung=True)
         finally:
             if process.poll() is None:  # the whole group: nobody may take the message once it has been refused
                 with suppress(OSError):

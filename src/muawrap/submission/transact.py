@@ -122,6 +122,7 @@ def heard_ahead(connection: Connection, following: Transaction, verdict: str, go
         else:
             agreed = all(reply.kind == 2 for reply in heard)
             surplus = connection.spare() if agreed else connection.surplus(goes_on)
+        signals.decided()  # here, since no signal may take the verdict on what was sent away
     except Failure as failure:
         trouble.append(failure)
     except Exception:  # this message has been sent, whatever becomes of the next one (RULES A5)

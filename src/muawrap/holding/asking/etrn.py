@@ -14,7 +14,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from muawrap import report
@@ -106,16 +106,21 @@ def unfit(name: str) -> Failure | None:
 # -- our own port ---------------------------------------------------------------------------------------------------
 
 
-def wait_for_own_port(port: int, pauses: Iterable[float] = PAUSES) -> None:
+def wait_for_own_port(
+    port: int, pauses: Iterable[float] = PAUSES, progress: Callable[[str], None] = lambda text: None
+) -> None:
     """Wait until our own port takes a connection: the server will call back at once. Raises Failure."""
     for pause in (*pauses, None):
         try:
             socket.create_connection((HOME, port), LOOK).close()
+            progress("")
             return
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
         if pause is not None:
+            progress(f"nothing listens at {endpoint(HOME, port)} yet: looked again in {pause:g} s")
             time.sleep(pause)
+    progress("")
     raise Failure(
         f"nothing listens at {endpoint(HOME, port)}, where the server would call back: {reason}",
         lead=TRY_AGAIN,

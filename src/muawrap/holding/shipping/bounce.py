@@ -52,7 +52,8 @@ def _is_wanted(notify: str) -> bool:
 def send(config: Config, held: Held, losses: Sequence[Loss], accepted: float, now: float) -> str:
     """Hand the report to `config.mta`; what that said. `accepted` is when we got the message. Raises Failure.
 
-    The Failure is "try again", whatever the program made of it: until it has taken the report nobody knows.
+    The Failure is "try again", whatever the program made of it: until it has taken the report nobody knows. That of a
+    program which did not end comes from a TimeoutError.
     """
     header, body = as_it_is(report_text(own_name(config), held, losses, accepted, now))
     answer = mta.hand(config.mta, "", [held.envelope.sender], header, body)
@@ -61,7 +62,7 @@ def send(config: Config, held: Held, losses: Sequence[Loss], accepted: float, no
             f"the sender cannot be told of a message that was given up: {answer.words}",
             lead=TRY_AGAIN,
             advice="mta names the program that takes such reports",
-        )
+        ) from (TimeoutError() if answer.hung else None)
     return answer.words
 
 

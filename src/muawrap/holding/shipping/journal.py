@@ -4,7 +4,10 @@
     dot 0 2                             the end of the text leaves for these recipients, numbered as in the envelope
     ack 250 2.0.0 taken                 they have it
     no 452 4.3.1 no room                they do not have it, for certain
-    gone 1                              these were told, or put aside: they wait no more
+    why refused 550 5.1.1 no such user  what the sender is told of
+    tell 1                              about these, from now on
+    told 1                              the sender has been told, and is not told again
+    gone 1                              these were put aside: they wait no more
 
 Then the message is removed, or rewritten for those who still wait, and the journal is removed: in this order, so that
 after a crash at any point what is left says what is to be done (INTERMITTENT 6.4).
@@ -27,6 +30,9 @@ class Progress(NamedTuple):
 
     done: frozenset[int] = frozenset()  # they have it, or wait no more
     uncertain: frozenset[int] = frozenset()  # the end of the text may have left, and nobody knows the verdict
+    told: frozenset[int] = frozenset()  # they do not get it, and the sender has been told
+    outcome: str = ""  # refused or expired: of what the sender has been told
+    reason: str = ""
 
 
 class Journal:
@@ -37,9 +43,11 @@ class Journal:
         self._entry = entry
         self._begun = False
         self.dotted: frozenset[int] = frozenset()  # for whom the end of the text was about to leave, latest
+        self.told_of: frozenset[int] = frozenset()
 
     def dot(self, numbers: Collection[int]) -> None:
         """The end of the text is about to leave for these."""
+        self._spool.still_locked()
         self.dotted = frozenset(numbers)
         self._line("dot", numbers)
 
@@ -52,6 +60,16 @@ class Journal:
         if self.dotted:
             self._append(f"no {_one_line(reason)}")
         self.dotted = frozenset()
+
+    def tell(self, outcome: str, reason: str, numbers: Collection[int]) -> None:
+        """The sender is about to be told of these: where there is no room to say so, it would be told every time."""
+        self._append(f"why {outcome} {_one_line(reason)}")
+        self._line("tell", numbers)
+
+    def told(self, numbers: Collection[int]) -> None:
+        """The sender has been told of these."""
+        self.told_of |= frozenset(numbers)
+        self._line("told", numbers)
 
     def gone(self, numbers: Collection[int]) -> None:
         """These wait no more."""
@@ -80,6 +98,8 @@ def progress(spool: Spool, entry: Entry) -> Progress:
     """
     head, *lines = spool.journal(entry.name).decode("ascii", "replace").split("\n")[:-1] or [""]
     done: set[int] = set()
+    told: set[int] = set()
+    outcome = reason = ""
     dotted: frozenset[int] = frozenset()
     if head != _head(entry):
         return Progress()
@@ -89,16 +109,21 @@ def progress(spool: Spool, entry: Entry) -> Progress:
             dotted = _numbers(rest)
         elif word == "gone":
             done |= _numbers(rest)
+        elif word == "why":
+            outcome, _, reason = rest.partition(" ")
+        elif word == "told":
+            told |= _numbers(rest)
         elif word in ("ack", "no"):
             done |= dotted if word == "ack" else frozenset()
             dotted = frozenset()
-    return Progress(frozenset(done), dotted - done)
+    return Progress(frozenset(done), dotted - done, frozenset(told - done), outcome, reason)
 
 
-def reopened(spool: Spool, entry: Entry) -> Journal:
+def reopened(spool: Spool, entry: Entry, told_of: frozenset[int] = frozenset()) -> Journal:
     """The journal of a message that has one, to be gone on with."""
     journal = Journal(spool, entry)
     journal._begun = True
+    journal.told_of = told_of
     return journal
 
 

@@ -91,6 +91,7 @@ class Run:
         self._broken: tuple[Failure, str] | None = None  # of the message before, and whose trouble is not known yet
         self._noted: Noted | None = None  # the record of the host
         self.over = False
+        self.waits = False  # until the next try of the host
 
     def all(self) -> None:
         """All that is due, until nothing more comes. Raises Failure."""
@@ -104,6 +105,7 @@ class Run:
         if soonest:
             tally.not_due, self.over = not tally.done and tally.failure is None, True
             tally.guarded = self._wishes.now
+            self.waits = True
             self._settling.until(soonest)
         else:
             try:
@@ -115,7 +117,7 @@ class Run:
                 if self._down:
                     raise _Down
             except _Down:
-                self.over = True
+                self.over = self.waits = True
                 expire.over_age(self._settling, settling.last_error(self._noted))
             except KeyboardInterrupt:
                 self.over = tally.stopped = True
@@ -185,8 +187,9 @@ class Run:
         noted = self._spool.note(entry.name)
         if noted is None or not noted.error:
             return True
-        record = noted.record
-        if record.last < self._begun and (self._wishes.now or due.is_ready(self._keeper, record, clock.now())):
+        record, now = noted.record, clock.now()
+        was_tried = self._begun <= record.last <= max(now, self._begun)  # later than now is a wrong clock's
+        if not was_tried and (self._wishes.now or due.is_ready(self._keeper, record, now)):
             return True
         self._settling.until(record.next)
         return False
@@ -257,6 +260,7 @@ class Run:
         if scope is Scope.UNCERTAIN:
             self._uncertain(load, failure)
             return
+        self._spool.still_locked()  # that is why it failed, and no trouble of the host
         dotted = load.journal.dotted or load.everybody
         load.journal.no(failure.sentence())
         if scope is Scope.HOST:

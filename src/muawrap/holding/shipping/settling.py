@@ -51,6 +51,11 @@ class Tally:
         self.failure = failure
         self.status = os.EX_TEMPFAIL if failure.lead == TRY_AGAIN else failure.status or os.EX_CONFIG
 
+    def begin_again(self) -> None:
+        """Why nothing went is of no account any more."""
+        self.not_due = self.guarded = False
+        self.failure, self.next = None, 0.0
+
     @property
     def done(self) -> int:
         """Messages that did not stay as they were."""
@@ -87,6 +92,7 @@ class Settling:
         self.tally = tally
         self._tell = tell
         self._moved = False  # the message at hand, as a whole
+        self._hung: Failure | None = None  # the mail system of this machine, which is not waited for once more
         self.blocked: set[str] = set()  # names of messages that may have been sent, and whose journal cannot be read
 
     # -- what is known of a message
@@ -110,7 +116,7 @@ class Settling:
         how = {EXPIRED: self.keeper.on_expire, REFUSED: self.keeper.on_refuse, PARKED: "archive"}[outcome]
         try:
             if how == "bounce":
-                how = self._bounce(work, named)
+                how = self._bounce(work, losses, outcome)
         except Failure as failure:
             self.event("not-bounced", work, [("error", told(failure))], named, error=True)
             self.tally.failure = self.tally.failure or failure
@@ -123,12 +129,22 @@ class Settling:
             self._tell(outcome, work.held, named)
         return frozenset(losses)
 
-    def _bounce(self, work: Work, losses: list[Loss]) -> str:
+    def _bounce(self, work: Work, losses: Mapping[int, Loss], outcome: str) -> str:
         """What is left to be done when the sender has been told. Raises Failure."""
-        hearing = bounce.told(work.held.envelope, losses)
+        told_of = work.journal.told_of
+        hearing = bounce.told(work.held.envelope, (loss for number, loss in losses.items() if number not in told_of))
         if not hearing:
-            return "archive"
-        said = bounce.send(self.config, work.held, hearing, self.accepted_at(work), clock.now())
+            return "bounce" if told_of & losses.keys() else "archive"
+        if self._hung is not None:
+            raise self._hung
+        work.journal.tell(outcome, hearing[0].reason, losses)
+        try:
+            said = bounce.send(self.config, work.held, hearing, self.accepted_at(work), clock.now())
+        except Failure as failure:
+            if isinstance(failure.__cause__, TimeoutError):
+                self._hung = failure
+            raise
+        work.journal.told(losses)
         self.event("bounced", work, [("mta", said)], hearing)
         return "bounce"
 
@@ -195,11 +211,14 @@ class Settling:
             self.damaged(entry, failure)
             self.blocked.add(entry.name)
             return
-        work = Work(entry, held, journal.reopened(self.spool, entry))
+        work = Work(entry, held, journal.reopened(self.spool, entry, said.told))
         gone = said.done & work.everybody
         uncertain = said.uncertain & work.everybody
-        if gone:
+        told_of = said.told & work.everybody
+        if gone or told_of:
             self.event("recovered", work, [])
+        if told_of and said.outcome in (REFUSED, EXPIRED):
+            gone |= self.give_up(work, dict.fromkeys(told_of, Failure(said.reason, lead=TRY_AGAIN)), said.outcome)
         if uncertain:
             gone |= self.uncertain(work, uncertain, Failure(NO_VERDICT, lead=UNCERTAIN))
         self.finish(work, gone)

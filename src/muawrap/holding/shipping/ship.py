@@ -36,7 +36,7 @@ def ship(
     with road.opened(keeper, facts, True) as spool:
         run = Run(keeper, config, spool, tally, road, wishes, trace, progress)
         while True:
-            spool.wake()
+            spool.wake(wishes.now)
             with spool.lock() as ours:
                 if not ours:
                     tally.busy = not tally.done
@@ -49,5 +49,11 @@ def ship(
                     tally.broken_off(failure)
                     report.event("failed", facts, [("host", keeper.name), ("error", told(failure))], error=True)
                     return tally
-            if run.over or not spool.awake():
+            if run.over and not (run.waits and spool.urgent()):
+                return tally
+            if run.over:  # while we found that the host was down, somebody was told that we look once more
+                wishes = wishes._replace(now=True)
+                tally.begin_again()
+                run = Run(keeper, config, spool, tally, road, wishes, trace, progress)
+            elif not spool.awake():
                 return tally

@@ -7,11 +7,13 @@ time in one of 256 lists, by what its name goes on with, so that looking one up 
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 
 from muawrap.holding import clock, durable
 
 NAMED = "id-"
+_GIVEN = re.compile(rf"{NAMED}[!-.0-~]+")  # one printable word: a name stands in a line of a list
 DAYS = 7
 LIST = "list."
 _LIMIT = 64 * 1024 * 1024  # octets of a list: a hundred million messages a week
@@ -19,7 +21,7 @@ _LIMIT = 64 * 1024 * 1024  # octets of a list: a hundred million messages a week
 
 def is_remembered(name: str) -> bool:
     """Whether a message of this name may be given to us once more."""
-    return name.startswith(NAMED)
+    return _GIVEN.fullmatch(name) is not None
 
 
 def add(folder: int, name: str, access: durable.Access) -> None:

@@ -36,6 +36,15 @@ class Folders:
         if self.there:
             with durable.reading(self.path):
                 self._access = durable.access_of(self._open[""], self._access)
+            if keeper.name == OUTBOX:
+                self._must_be_ours()
+
+    def _must_be_ours(self) -> None:
+        """What is in the outbox leaves with the accounts of its owner. Raises Failure."""
+        status = os.fstat(self._open[""])
+        if status.st_uid != os.geteuid():
+            self.close()
+            raise Failure(f"{self.path} belongs to uid {status.st_uid}", advice=f"it must belong to {durable.user()}")
 
     @property
     def there(self) -> bool:

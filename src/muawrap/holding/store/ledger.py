@@ -5,14 +5,16 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from muawrap import report
+from muawrap.failure import TRY_AGAIN, Failure
 from muawrap.holding import durable
 from muawrap.holding.store import records
 from muawrap.holding.store.folders import Folders
 from muawrap.holding.store.records import Noted
 
+_NOW = b"now\n"
 JOURNAL_LIMIT = 16 * 1024 * 1024  # octets; 10 000 recipients, each with its reply
 
 
@@ -20,6 +22,8 @@ class Ledger(Folders):
     """A host's folder, as far as it is not messages."""
 
     # -- who is at work
+
+    _locked = 0  # the inode of the lock while it is ours
 
     @contextmanager
     def lock(self) -> Iterator[bool]:
@@ -34,19 +38,45 @@ class Ledger(Folders):
                     ours = True
                 except BlockingIOError:
                     ours = False
+                self._locked = os.fstat(file).st_ino if ours else 0
             yield ours
         finally:
+            self._locked = 0
             os.close(file)
 
-    def wake(self) -> None:
-        """Whoever is at work looks once more when he is done."""
+    def still_locked(self) -> None:
+        """Somebody who removed the lock, or put another in its place, let a second one in. Raises Failure."""
+        with durable.reading(self._named("lock")):
+            if self._locked and durable.inode(self._at(""), "lock") != self._locked:
+                raise Failure(
+                    f"{self._named('lock')} is not the one that is ours: somebody else may be sending",
+                    lead=TRY_AGAIN,
+                    advice="it is never to be removed",
+                )
+
+    def wake(self, now: bool = False) -> None:
+        """Whoever is at work looks once more when he is done; `now`: even if the host was down, for it is up."""
         with durable.writing(self._named("again")):
-            os.close(durable.target(self._at(""), "again", self._access))
+            file = durable.target(self._at(""), "again", self._access)
+            try:
+                if now:
+                    with suppress(OSError):  # no room: a mark all the same
+                        os.write(file, _NOW)
+            finally:
+                os.close(file)
 
     def awake(self) -> bool:
         """Whether somebody has called wake() since settle()."""
         with durable.reading(self._named("again")):
             return self.there and durable.exists(self._open[""], "again")
+
+    def urgent(self) -> bool:
+        """Whether one of them said that the host is up."""
+        with durable.reading(self._named("again")):
+            try:
+                return self.there and durable.read(self._open[""], "again", len(_NOW)) == _NOW
+            except FileNotFoundError:
+                return False
 
     def settle(self) -> None:
         """What wake() asked for is being done."""

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -33,8 +34,10 @@ from muawrap.holding.store import done, scan, tidy
 from muawrap.holding.store.ledger import Ledger
 from muawrap.holding.store.scan import NEXT, Entry
 
+NAME_LIMIT = 200  # octets: what stands beside a message, such as its journal, has its name and more
 WHY_LIMIT = 16 * 1024 * 1024  # octets of a NAME.why, which has as much to tell
 
+_OF_EXIM = re.compile(r"q[0-9A-Za-z]+-[0-9]+")  # its directory_file, where nothing else is configured
 Made = TypeVar("Made", Envelope, Held)
 
 
@@ -60,7 +63,8 @@ class Spool(Ledger):
     def put_all(
         self, messages: Iterable[tuple[str, Iterable[bytes]]], written_all: Callable[[], None] = lambda: None
     ) -> int:
-        """The same for several, all or none of them; how many are new. A crash may leave some without the others.
+        """The same for several, all or none of them; how many are new. A crash may leave some without the others,
+        and so may trouble those which their caller names: they are held once however often they are given to us.
 
         `written_all` is called when all of them are on disk, before anybody can see the first.
         """
@@ -79,8 +83,9 @@ class Spool(Ledger):
                 durable.settle(new)
         except BaseException:
             for name in placed:
-                with suppress(OSError):
-                    os.unlink(name, dir_fd=new)
+                if not done.is_remembered(name):  # else one who gave us the same may have had a yes for it
+                    with suppress(OSError):
+                        os.unlink(name, dir_fd=new)
             raise
         finally:
             for temporary, _ in written:
@@ -140,6 +145,8 @@ class Spool(Ledger):
         reads; after a crash either of the two is there, and only one.
         """
         name = entry.name if entry.format == "bsmtp" else entry.name + NEXT
+        if _OF_EXIM.fullmatch(name):  # made of second and inode, which is free then: the same name could come again
+            time.sleep(min(max(0.0, int(entry.mtime) + 1.1 - clock.now()), 1.1))
         unfinished, new = self._at("tmp"), self._at("new")
         with durable.writing(self._named("new")):
             temporary = self._unfinished(batchsmtp.write(held))
@@ -177,6 +184,8 @@ class Spool(Ledger):
         place = self._seen(entry.place)
         if place is None:
             raise Failure(f"{path} is gone")
+        if len(os.fsencode(entry.name)) > NAME_LIMIT:
+            raise Failure(f"{path}: its name is longer than {NAME_LIMIT} octets", advice="give it a shorter one")
         try:
             with durable.reading(path):
                 return ask(place, entry)

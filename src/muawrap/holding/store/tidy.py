@@ -19,7 +19,7 @@ MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
 def unfinished(folder: int, now: float, keep: float, access: durable.Access) -> None:
     """Of tmp/. Raises OSError."""
     for one in durable.listing(folder):
-        if _is_older(folder, one, now, UNFINISHED):
+        if not one.is_dir(follow_symlinks=False) and _is_older(folder, one, now, UNFINISHED):
             durable.unlink(folder, one.name)
 
 

@@ -66,7 +66,9 @@ class Leftover(Flush):
     def __init__(self, config: Config, folder: str, remark: Callable[[str], None], octets: int = 0) -> None:
         """`remark` is told of what is left alone in the folder, and why. Raises Failure."""
         super().__init__(config, octets)
-        self.keeper = self.keeper._replace(max_age=float("inf"), on_refuse="archive", uncertain="park")
+        self.keeper = self.keeper._replace(
+            max_age=float("inf"), on_expire="archive", on_refuse="archive", uncertain="park"
+        )
 
         def opened(keeper: Keeper, facts: report.Facts, make: bool = True) -> Spool:
             return Leftovers(keeper, facts, folder, remark, make)

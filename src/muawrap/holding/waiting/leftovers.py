@@ -120,7 +120,7 @@ class Leftovers(Spool):
         if why["outcome"] != PARKED:
             now = clock.now()
             self.set_note(entry.name, Noted(Record(now, now, now + schedule.INTERVAL_MAX), str(why["reply"])))
-            self._remark(f"{self._path(entry.name)}: refused, and left where it is: {why['reply']}")
+            self._remark(f"{self._path(entry.name)}: {why['outcome']}, and left where it is: {why['reply']}")
             return
         aside = self._path(keeping.UNCERTAIN_FOLDER)
         with durable.writing(aside):
@@ -135,6 +135,10 @@ class Leftovers(Spool):
                 os.close(place)
         self._remark(f"{aside}/{entry.name}: it may have been sent, and is not sent again")
         self.set_note(entry.name, None)
+
+    def archive(self, entry: Entry, now: float, why: Mapping[str, Any]) -> None:
+        """Nothing is given up here."""
+        self.fail(entry, why)
 
     def _path(self, name: str) -> str:
         return os.path.join(self._folder, name)
