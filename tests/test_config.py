@@ -212,10 +212,16 @@ GOOD: list[tuple[str, str, str, object]] = [
     ("", "max_received", "0", 0),
     ("auth", "mechanisms", '["plain", "CRAM-MD5"]', ("PLAIN", "CRAM-MD5")),
     ("auth", "allow_plaintext", "true", True),
+    ("auth", "token", '{ command = ["/bin/token"] }', (Secret("command", ("/bin/token",)),)),
     ("tls", "policy", '"none"', None),
     ("tls", "ca_file", '"/etc/ssl/own.pem"', "/etc/ssl/own.pem"),
     ("tls", "min_version", '"1.3"', "1.3"),
-    ("tls", "verify", "true", None),
+    ("tls", "verify", "false", False),
+    ("tls", "fingerprint", f'"SHA256:{":".join(["AB"] * 32)}"', ("ab" * 32,)),
+    ("tls", "fingerprint", f'["{"0" * 64}", "{"1" * 64}"]', ("0" * 64, "1" * 64)),
+    ("tls", "fingerprint", '""', ()),
+    ("tls", "client_cert", '"/etc/ssl/me.pem"', "/etc/ssl/me.pem"),
+    ("tls", "client_key", '""', ""),
     ("tls", "server_name", '"a.example"', "a.example"),
     ("timeouts", "connect", "1", 1.0),
     ("timeouts", "greeting", "0.5", 0.5),
@@ -246,6 +252,11 @@ GOOD: list[tuple[str, str, str, object]] = [
     ("host", "tls", '{ min_version = "1.3" }', None),
     ("host", "timeouts", "{ connect = 5 }", None),
     ("host", "from", '"al@example.org"', None),
+    ("host", "source_address", '"192.0.2.1"', "192.0.2.1"),
+    ("host", "source_address", '"2001:db8::1"', "2001:db8::1"),
+    ("host", "family", '"ipv6"', "ipv6"),
+    ("host", "proxy", '"socks5://127.0.0.1:9050"', "socks5://127.0.0.1:9050"),
+    ("host", "proxy", '"socks5://al:s3cret@[::1]:1080"', "socks5://al:s3cret@[::1]:1080"),
     ("host", "ignore_extensions", '["pipelining", "CHUNKING"]', ("PIPELINING", "CHUNKING")),
     ("", "spool", '"/var/spool/held"', "/var/spool/held"),
     ("", "mta", '["/usr/sbin/exim4"]', ("/usr/sbin/exim4",)),
@@ -335,9 +346,7 @@ def every_key() -> list[tuple[str, str]]:
 
 def test_no_key_of_the_schema_is_left_out_here() -> None:
     """The tables of these tests are complete."""
-    later = {(table, key) for table, key in every_key() if rows(table)[key] is schema.later}
-    assert {(table, key) for table, key, *_ in GOOD} == set(every_key()) - later
-    assert later == set(LATER)
+    assert {(table, key) for table, key, *_ in GOOD} == set(every_key())
 
 
 @pytest.mark.parametrize(("table", "key"), every_key())
@@ -421,6 +430,18 @@ IMPOSSIBLE = [
     ("", "max_received", "1.0", "must be a whole number"),
     ("", "max_received", "true", "must be a whole number"),
     ("", "auth", '"al"', "must be a table, such as { key = value }"),
+    ("tls", "fingerprint", '"AB:CD"', "must be a SHA-256 in hexadecimal, 64 digits with or without colons"),
+    ("tls", "fingerprint", f'["{"0" * 64}", "md5:{"0" * 32}"]', "must be a SHA-256 in hexadecimal"),
+    ("host", "source_address", '"a.example"', "must be an address of this machine"),
+    ("host", "source_address", '"256.0.0.1"', "must be an address of this machine"),
+    ("host", "family", '"inet6"', 'must be "" or "ipv4" or "ipv6"'),
+    ("host", "proxy", '"http://127.0.0.1:80"', 'must be "socks5://HOST:PORT"'),
+    ("host", "proxy", '"socks5://127.0.0.1"', 'must be "socks5://HOST:PORT"'),
+    ("host", "proxy", '"socks5://al@127.0.0.1:1080"', "has a user without a password"),
+    ("", "smart_hosts", '["srv://a.example:25"]', '"srv://a.example:25" must name a domain, and no port'),
+    ("", "smart_hosts", '["mx://192.0.2.1"]', '"mx://192.0.2.1" must name a domain, and no port'),
+    ("", "smart_hosts", '["lmtp+unix://run/lmtp"]', '"lmtp+unix://run/lmtp" must name a socket by its whole path'),
+    ("", "smart_hosts", f'["smtp+unix:///{"x" * 107}"]', f'"smtp+unix:///{"x" * 107}" must name a socket by its whole'),
     ("", "mta", '["sendmail"]', "must be a program with its arguments, such as"),
     ("", "mta", "[]", "must be a program with its arguments"),
     ("", "hold", "[]", "must be a table of tables, written as [hold.NAME] on a line of its own"),
@@ -441,7 +462,7 @@ IMPOSSIBLE = [
     ("auth", "password", '""', "must not be empty"),
     ("auth", "password", "{}", "must be a text, or a table with one key"),
     ("auth", "password", '{ file = "/a", env = "B" }', "must be a text, or a table with one key"),
-    ("auth", "password", '{ safe = "x" }', 'knows keyring, command, file, env, not "safe"'),
+    ("auth", "password", '{ safe = "x" }', 'knows keyring, command, file, netrc, credential, env, not "safe"'),
     ("auth", "password", '{ file = "x" }', 'of the form file must be a path from "/" or from "~/"'),
     ("auth", "password", '{ file = "" }', "of the form file must not be empty"),
     ("auth", "password", '{ env = "" }', "of the form env must not be empty"),
@@ -474,55 +495,9 @@ def test_an_impossible_value_is_refused_with_file_line_and_key(
 ) -> None:
     """muawrap.toml(5): and the message says what would be right."""
     text, line = document_with(table, key, value)
-    names = {"": "", "hold": "hold.isp."}.get(table, f"{table}.")
+    names = {"": "", "hold": "hold.isp.", "host": "smart_hosts."}.get(table, f"{table}.")
     blank = "" if sentence.startswith(".") else " "
     assert told(tmp_path, text).startswith(f"line {line}: {names}{key}{blank}{sentence}")
-
-
-LATER = [
-    ("auth", "token"),
-    ("tls", "fingerprint"),
-    ("tls", "client_cert"),
-    ("tls", "client_key"),
-    ("host", "source_address"),
-    ("host", "family"),
-    ("host", "proxy"),
-]
-
-
-@pytest.mark.parametrize(("table", "key"), LATER)
-@pytest.mark.parametrize("value", ['"x"', "{}", "[]", '""', "false"])
-def test_a_key_of_a_later_version_is_refused_by_name(table: str, key: str, value: str, tmp_path: Path) -> None:
-    """muawrap.toml(5): never taken and then not done."""
-    text, line = document_with(table, key, value)
-    assert told(tmp_path, text).startswith(f"line {line}: ")
-    assert told(tmp_path, text).endswith(f"{key} is not available in this version")
-
-
-@pytest.mark.parametrize(
-    ("table", "key", "value", "sentence"),
-    [
-        ("tls", "verify", "false", "can only be true in this version"),
-        ("", "smart_hosts", '["lmtp://a.example:24"]', '"lmtp://a.example:24" is not available in this version'),
-        ("", "smart_hosts", '["srv://a.example"]', '"srv://a.example" is not available in this version'),
-        ("", "smart_hosts", '["mx://a.example"]', '"mx://a.example" is not available in this version'),
-        ("", "smart_hosts", '["lmtp+unix:///run/lmtp"]', '"lmtp+unix:///run/lmtp" is not available in this version'),
-        ("", "smart_hosts", '["smtp+unix:///run/smtp"]', '"smtp+unix:///run/smtp" is not available in this version'),
-        ("auth", "password", '{ netrc = "~/.netrc" }', "of the form netrc is not available in this version"),
-        ("auth", "password", '{ credential = "x" }', "of the form credential is not available in this version"),
-        *(
-            ("auth", "mechanisms", f'["{name}"]', f"holds {name}, which this version does not have; it has PLAIN,")
-            for name in ("SCRAM-SHA-256", "SCRAM-SHA-1", "EXTERNAL", "XOAUTH2", "OAUTHBEARER", "GSSAPI")
-        ),
-    ],
-)
-def test_a_value_of_a_later_version_is_refused_by_name(
-    table: str, key: str, value: str, sentence: str, tmp_path: Path
-) -> None:
-    """muawrap.toml(5)."""
-    text, line = document_with(table, key, value)
-    names = f"{table}." if table else ""
-    assert told(tmp_path, text).startswith(f"line {line}: {names}{key} {sentence}")
 
 
 @pytest.mark.parametrize(
@@ -536,6 +511,7 @@ def test_a_value_of_a_later_version_is_refused_by_name(
             ),
         ),
         ('[auth]\nuser = "al"\n', "line 1: auth.password is missing beside user"),
+        ('[auth]\ntoken = "x"\n', "line 1: auth.user is missing beside token"),
         ('\n[auth]\npassword = "x"\n', "line 2: auth.user is missing beside password"),
         ("\n[[route]]\n", "line 2: route.recipients is missing"),
         ('[[route]]\nrecipients = ["a"]\n[[route]]\nfrom = ""\n', "line 3: route.recipients is missing"),
@@ -593,6 +569,7 @@ def test_a_smart_host_is_a_scheme_a_host_and_a_port(url: str, scheme: str, host:
         ("smtp://-a.example", "has no host name that DNS could know"),
         ("smtp://\u00e4.example", "has no host name that DNS could know"),
         (f"smtp://{'a' * 64}.example", "has no host name that DNS could know"),
+        (f"smtp://{'a.' * 124}example", "has no host name that DNS could know"),
         ("smtp://a.example:0", "has an impossible port"),
         ("smtp://a.example:65536", "has an impossible port"),
         ("smtp://a.example:port", "is no smart host"),
@@ -751,6 +728,15 @@ def test_the_list_is_the_routes_else_the_accounts_else_the_tops(
     account = settings.accounts[0] if settings.accounts else None
     (found,) = hosts_for(settings, route, account)
     assert (found.host, found.auth.user) == (host, user)
+
+
+@pytest.mark.parametrize(
+    "second", ["smtp+unix:///tmp/b.smtp.sock", "smtp+unix:///RUN/a.smtp.sock", "smtp://b.smtp.sock"]
+)
+def test_a_socket_has_no_parent_domain(second: str, tmp_path: Path) -> None:
+    """muawrap.toml(5), PRECEDENCE: in another folder it may be somebody else's."""
+    text = f'smart_hosts = ["smtp+unix:///run/a.smtp.sock", "{second}"]\n' + AUTH
+    assert told(tmp_path, text).startswith("line 2: auth would send the password of /run/a.smtp.sock to ")
 
 
 @pytest.mark.parametrize("table", ['[[route]]\nrecipients = ["*"]\n', '[[account]]\nusers = ["al"]\n'])
@@ -1141,12 +1127,16 @@ ALL_BY_ENVIRONMENT = {
     "MUAWRAP_MTA": "/usr/sbin/exim4, -bS",
     "MUAWRAP_AUTH_USER": "al",
     "MUAWRAP_AUTH_PASSWORD": "s3cret, with a comma",
+    "MUAWRAP_AUTH_TOKEN": "t0ken",
     "MUAWRAP_AUTH_MECHANISMS": "plain, login",
     "MUAWRAP_AUTH_ALLOW_PLAINTEXT": "true",
     "MUAWRAP_TLS_POLICY": "required",
     "MUAWRAP_TLS_CA_FILE": "/own.pem",
     "MUAWRAP_TLS_MIN_VERSION": "1.3",
-    "MUAWRAP_TLS_VERIFY": "true",
+    "MUAWRAP_TLS_VERIFY": "false",
+    "MUAWRAP_TLS_FINGERPRINT": ":".join(["AB"] * 32),
+    "MUAWRAP_TLS_CLIENT_CERT": "/me.pem",
+    "MUAWRAP_TLS_CLIENT_KEY": "/me.key",
     "MUAWRAP_TLS_SERVER_NAME": "mail.example.org",
     "MUAWRAP_TIMEOUTS_CONNECT": "1",
     "MUAWRAP_TIMEOUTS_GREETING": "2",
@@ -1162,8 +1152,10 @@ def test_everything_a_container_needs_can_be_said_by_the_environment() -> None:
     settings = config.load(None, {**ALL_BY_ENVIRONMENT, "PATH": "/bin", "HOME": "/"})
     first, second = hosts(settings)
     assert (str(first), str(second)) == ("smtp1.example.org:25", "smtp2.example.org:2525")
-    assert first.auth == Auth("al", (Secret("literal", "s3cret, with a comma"),), ("PLAIN", "LOGIN"), True)
-    assert first.tls == Tls("required", "/own.pem", "1.3", "mail.example.org")
+    password, token = Secret("literal", "s3cret, with a comma"), Secret("literal", "t0ken")
+    assert first.auth == Auth("al", (password,), ("PLAIN", "LOGIN"), True, (token,))
+    secure = Tls("required", "/own.pem", "1.3", "mail.example.org", ("ab" * 32,), "/me.pem", "/me.key", False)
+    assert first.tls == secure
     assert first.timeouts == Timeouts(1, 2, 3, 4, 5, 0)
     assert settings.profile.sender == "al@example.org"
     assert settings.profile.allowed_from == ("*@example.org",)
@@ -1194,8 +1186,7 @@ def test_everything_a_container_needs_can_be_said_by_the_environment() -> None:
 
 
 def test_no_variable_is_left_out_here() -> None:
-    later = {variable for variable, key in environment.KEYS.items() if key in LATER}
-    assert set(ALL_BY_ENVIRONMENT) == set(environment.KEYS) - later
+    assert set(ALL_BY_ENVIRONMENT) == set(environment.KEYS)
 
 
 @pytest.mark.parametrize("variable", ALL_BY_ENVIRONMENT)
@@ -1205,8 +1196,9 @@ def test_any_variable_may_name_a_file_that_holds_its_value(variable: str, tmp_pa
     path = written(tmp_path / "value", variables.pop(variable) + "\n")
     variables[variable + "_FILE"] = path
     settings, expected = config.load(None, variables), config.load(None, ALL_BY_ENVIRONMENT)
-    if variable == "MUAWRAP_AUTH_PASSWORD":  # which is read when it is needed
-        assert hosts(settings)[0].auth.password == (Secret("file", path),)
+    if variable in ("MUAWRAP_AUTH_PASSWORD", "MUAWRAP_AUTH_TOKEN"):  # which are read when they are needed
+        auth = hosts(settings)[0].auth
+        assert (auth.token if variable.endswith("TOKEN") else auth.password) == (Secret("file", path),)
     else:
         assert settings == expected
 
@@ -1229,10 +1221,10 @@ def test_any_variable_may_name_a_file_that_holds_its_value(variable: str, tmp_pa
         ("DIAL_DELAY", "nan", "must be a number of seconds"),
         ("TIMEOUTS_FINAL", "0", "must be more than 0 seconds"),
         ("TIMEOUTS_FINAL", "soon", "must be a number of seconds"),
-        ("TLS_VERIFY", "false", "can only be true in this version"),
-        ("TLS_FINGERPRINT", "x", "is not available in this version"),
-        ("AUTH_TOKEN", "x", "is not available in this version"),
-        ("AUTH_MECHANISMS", "XOAUTH2", "holds XOAUTH2, which this version does not have"),
+        ("TLS_VERIFY", "maybe", "must be true or false"),
+        ("TLS_FINGERPRINT", "x", "must be a SHA-256 in hexadecimal"),
+        ("AUTH_TOKEN", "", "must not be empty"),
+        ("AUTH_MECHANISMS", "GSSAPI", "holds GSSAPI, which this program does not have; it has SCRAM-SHA-256-PLUS,"),
         ("AUTH_PASSWORD", "", "must not be empty"),
         ("KEEP_FAILED", "x", 'must be a path from "/" or from "~/"'),
     ],
@@ -1413,3 +1405,73 @@ def test_a_host_that_is_listed_twice_is_one_host(tmp_path: Path) -> None:
     urls = ", ".join(f'"{url}"' for url in listed)
     found = hosts(load(tmp_path, f"smart_hosts = [{urls}]\n"))
     assert [host.url for host in found] == [listed[0], listed[2], listed[4], listed[5]]
+
+
+# -- what cannot be together
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('smart_hosts = ["submissions://a.example"]\ntls = { policy = "none" }\n', 'cannot have the policy "none"'),
+        (
+            f'smart_hosts = ["smtp://a.example"]\ntls = {{ policy = "none", fingerprint = "{"0" * 64}" }}\n',
+            "fingerprint",
+        ),
+        ('smart_hosts = ["smtp://a.example"]\ntls = { client_key = "/k" }\n', "a client_key without a client_cert"),
+        ('smart_hosts = ["smtp://a.example"]\nauth = { user = "al", mechanisms = ["EXTERNAL"] }\n', "EXTERNAL only"),
+        ('smart_hosts = ["mx://a.example"]\nauth = { user = "al", password = "x" }\n', "use srv://"),
+        *(
+            (
+                f'tls = {{ {tls} }}\nsmart_hosts = ["srv://a.example"]\n[auth]\nuser = "al"\npassword = "x"\n{auth}',
+                "DNS",
+            )
+            for auth, tls in (("allow_plaintext = true\n", ""), ("", 'policy = "none"'), ("", "verify = false"))
+        ),
+        ('smart_hosts = [{ url = "smtp+unix:///run/s", family = "ipv4" }]\n', "is reached without proxy"),
+        (
+            'smart_hosts = [{ url = "smtp://a.example", family = "ipv4", source_address = "::1" }]\n',
+            "is no ipv4 address: ::1",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_together_are_refused(text: str, sentence: str, tmp_path: Path) -> None:
+    """muawrap.toml(5): better refused now than when it is needed."""
+    assert sentence in told(tmp_path, text)
+
+
+def test_a_socket_of_this_machine_needs_no_tls(tmp_path: Path) -> None:
+    """DESIGN, 2: smtp+unix:// and lmtp+unix://, whatever [tls] says for other hosts."""
+    text = 'smart_hosts = ["lmtp+unix:///run/lmtp", "smtp+unix:///run/smtp"]\n[tls]\npolicy = "required"\n'
+    lmtp, smtp = hosts(load(tmp_path, text))
+    assert (str(lmtp), lmtp.scheme, lmtp.is_local, lmtp.tls.policy) == ("/run/lmtp", "lmtp", True, "none")
+    assert (str(smtp), smtp.scheme, smtp.is_local, smtp.tls.policy) == ("/run/smtp", "smtp", True, "none")
+
+
+def test_what_dns_is_asked_for_has_the_policy_of_its_kind(tmp_path: Path) -> None:
+    """DESIGN, 2: if-offered for mx://, required for srv:// and lmtp://."""
+    found = hosts(load(tmp_path, 'smart_hosts = ["mx://a.example", "srv://a.example", "lmtp://a.example"]\n'))
+    assert [(host.scheme, host.tls.policy) for host in found] == [
+        ("mx", "if-offered"),
+        ("srv", "required"),
+        ("lmtp", "required"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "line", ['token = "t"', 'password = "p"', 'mechanisms = ["EXTERNAL"]\n[tls]\nclient_cert = "/c"']
+)
+def test_a_user_logs_in_by_password_token_or_certificate(line: str, tmp_path: Path) -> None:
+    """muawrap.toml(5), [auth]."""
+    (host,) = hosts(load(tmp_path, f'{HOSTS}[auth]\nuser = "al"\n{line}\n'))
+    assert host.auth.user == "al"
+
+
+@pytest.mark.parametrize("table", ['auth = { user = "al", token = "t" }', 'proxy = "socks5://al:pw@127.0.0.1:1080"'])
+def test_a_token_and_the_password_of_a_proxy_are_secrets_too(table: str, tmp_path: Path) -> None:
+    """muawrap.toml(5), Trust: what holds one must not be readable by everybody."""
+    file = tmp_path / "muawrap.toml"
+    file.write_text(f'smart_hosts = [{{ url = "submission://a.example", {table} }}]\n')
+    file.chmod(0o644)
+    with pytest.raises(Failure, match="is readable by everybody"):
+        config.load(str(file), {})

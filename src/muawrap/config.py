@@ -179,13 +179,16 @@ def _open(name: str) -> Document | None:
 
 
 def _holds_literal(values: object) -> bool:
-    """Whether a password stands in the file itself, in whatever table."""
+    """Whether a password or token stands in the file itself, in whatever table, or that of a proxy in its URL."""
     tables = [values]
     while tables:
         table = tables.pop()
         if isinstance(table, dict):
-            password = table.get("password")
-            if any(isinstance(form, str) for form in (password if isinstance(password, list) else [password])):
+            for key in "password", "token":
+                secret = table.get(key)
+                if any(isinstance(form, str) for form in (secret if isinstance(secret, list) else [secret])):
+                    return True
+            if "@" in str(table.get("proxy", "")):
                 return True
             tables += table.values()
         elif isinstance(table, list):
@@ -331,17 +334,24 @@ class _Reader:
     def host(self, table: Mapping[str, Any], where: Where) -> HostEntry:
         if "url" not in table:
             raise self.error((*where, "url"), "is missing", 'such as url = "submissions://smtp.example.org"')
+        own = ("ignore_extensions", "source_address", "family", "proxy")
         return HostEntry(
-            table["url"]._replace(sender=table.get("from", ""), ignore_extensions=table.get("ignore_extensions", ())),
+            table["url"]._replace(
+                sender=table.get("from", ""),
+                **{key: table[key] for key in own if key in table},
+            ),
             self.auth(table["auth"], (*where, "auth")) if "auth" in table else None,
             table.get("tls", {}),
             table.get("timeouts", {}),
         )
 
     def auth(self, table: Mapping[str, Any], where: Where) -> Auth:
-        for one, other in ("user", "password"), ("password", "user"):
-            if table.get(other) and not table.get(one):
-                raise self.error((*where, one), f"is missing beside {other}")
+        for secret in "password", "token":
+            if table.get(secret) and not table.get("user"):
+                raise self.error((*where, "user"), f"is missing beside {secret}")
+        by_certificate = table.get("mechanisms") == ("EXTERNAL",)
+        if table.get("user") and not (table.get("password") or table.get("token") or by_certificate):
+            raise self.error((*where, "password"), "is missing beside user")
         return Auth(**table)
 
 
@@ -408,18 +418,52 @@ def _complete(entry: HostEntry, first: HostEntry, auth: Auth, tls: Mapping[str, 
             " give that host an auth of its own, or auth = false",
             "auth",
         )
-    wanted = {"policy": "if-offered" if host.scheme == "smtp" else "required", **tls, **entry.tls}
-    if wanted["policy"] == "none" and host.scheme == "submissions":
+    wanted = {"policy": "if-offered" if host.scheme in ("smtp", "mx") else "required", **tls, **entry.tls}
+    if host.is_local:
+        wanted["policy"] = "none"  # nobody listens between us and a socket of this machine, nor is TLS offered there
+        auth = auth._replace(allow_plaintext=True)
+    policy = Tls(**wanted)
+    made = host._replace(auth=auth, tls=policy, timeouts=timeouts._replace(**entry.timeouts))
+    _fits_together(made)
+    return made
+
+
+def _fits_together(host: SmartHost) -> None:
+    """Raises Bad where what is set for a host cannot all be."""
+    tls = host.tls
+    if tls.policy == "none" and host.scheme == "submissions":
         raise Bad(f'cannot have the policy "none" with {host.url}, which is TLS from the first octet', "tls")
-    policy = Tls(**{key: value for key, value in wanted.items() if key in Tls._fields})
-    return host._replace(auth=auth, tls=policy, timeouts=timeouts._replace(**entry.timeouts))
+    if tls.policy == "none" and tls.fingerprint and not host.is_local:
+        raise Bad(f'cannot have a fingerprint and the policy "none" with {host.url}', "tls")
+    if bool(tls.client_cert) < bool(tls.client_key):
+        raise Bad("has a client_key without a client_cert", "tls")
+    if host.auth.mechanisms == ("EXTERNAL",) and not tls.client_cert and not host.is_local:
+        raise Bad(f"has EXTERNAL only, which needs tls.client_cert for {host.url}", "auth")
+    if host.auth.user and host.scheme == "mx":
+        raise Bad(f"cannot go with {host.url}: whoever answers for DNS would get the password; use srv://", "auth")
+    if (
+        host.auth.user
+        and host.scheme == "srv"
+        and (host.auth.allow_plaintext or tls.policy == "none" or not tls.verify)
+    ):
+        raise Bad(
+            f"cannot go with {host.url} unless its certificate is verified:"
+            " whoever answers for DNS would get the password",
+            "auth",
+        )
+    if host.is_local and (host.proxy or host.source_address or host.family):
+        raise Bad(f"a socket of this machine is reached without proxy, source_address and family: {host.url}", "url")
+    if host.family and host.source_address and (":" in host.source_address) != (host.family == "ipv6"):
+        raise Bad(f"is no {host.family} address: {host.source_address}", "source_address")
 
 
 _REGISTRY = r"(?:ac|co|com|edu|gov|mil|ne|net|or|org)\.[a-z]{2}"  # co.uk, com.au
 
 
 def _parent(host: str) -> str:
-    """The domain one label up, where one owner can have it; else the host itself, be it a name or an address."""
+    """The domain one label up, where one owner can have it; else the host itself: a name, an address, or a path."""
+    if host.startswith("/"):
+        return host
     host = host.lower()
     parent = host.partition(".")[2]
     owned = "." in parent and not re.fullmatch(_REGISTRY, parent)

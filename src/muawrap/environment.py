@@ -44,7 +44,7 @@ def read(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[Where, str]]:
             raise Failure(f"the environment variables {origin[key]} and {variable} exclude each other")
         origin[key] = variable
         content = environ[variable]
-        if key[-1] == "password" and in_file:
+        if key[-1] in ("password", "token") and in_file:
             value: object = {"file": content}  # read when it is needed, and as strictly as every password file
         else:
             value = _value(key, _content(variable, content) if in_file else content)
@@ -80,12 +80,20 @@ def _flag(content: str) -> object:
 
 _CONVERSIONS: dict[object, Callable[[str], object]] = {
     schema.flag: _flag,
-    schema.only_true: _flag,
     schema.number: int,
     schema.seconds: float,
     schema.some_seconds: float,
     **dict.fromkeys(
-        (schema.texts, schema.globs, schema.domains, schema.mechanisms, schema.logs, schema.command), _listed
+        (
+            schema.texts,
+            schema.globs,
+            schema.domains,
+            schema.mechanisms,
+            schema.logs,
+            schema.command,
+            schema.fingerprints,
+        ),
+        _listed,
     ),
 }
 """How the text of a variable becomes what the check of its key expects."""

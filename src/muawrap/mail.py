@@ -145,7 +145,7 @@ class Message(NamedTuple):
 
 
 class Secret(NamedTuple):
-    """One place a password may be found in: the form (literal, keyring, command, file, env) and its value."""
+    """One place a password may be found in: its form (literal, keyring, command, ...) and its value."""
 
     form: str
     value: str | tuple[str, ...]
@@ -156,12 +156,18 @@ class Secret(NamedTuple):
 
 
 class Auth(NamedTuple):
-    """How to authenticate (RFC 4954); without a user there is no AUTH."""
+    """How to authenticate (RFC 4954); without a user there is no AUTH, but by certificate."""
 
     user: str = ""
     password: tuple[Secret, ...] = ()
     mechanisms: tuple[str, ...] = ()
     allow_plaintext: bool = False
+    token: tuple[Secret, ...] = ()  # for XOAUTH2 and OAUTHBEARER
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether to authenticate: as a user, or as whomever a client certificate is for."""
+        return bool(self.user) or self.mechanisms == ("EXTERNAL",)
 
 
 class Tls(NamedTuple):
@@ -171,6 +177,20 @@ class Tls(NamedTuple):
     ca_file: str = ""
     min_version: str = "1.2"
     server_name: str = ""
+    fingerprint: tuple[str, ...] = ()  # SHA-256 of a certificate or of its public key, in lower-case hexadecimal
+    client_cert: str = ""
+    client_key: str = ""
+    verify: bool = True
+
+    @property
+    def is_required(self) -> bool:
+        """Whether the host fails without it: whoever names a fingerprint wants that certificate and no clear text."""
+        return self.policy == "required" or (bool(self.fingerprint) and self.policy != "none")
+
+    @property
+    def is_unverified(self) -> bool:
+        """Whether any certificate will do, which every line then says."""
+        return not self.verify and not self.fingerprint and self.policy != "none"
 
 
 class Timeouts(NamedTuple):
@@ -188,17 +208,29 @@ class SmartHost(NamedTuple):
     """One endpoint to try: where, how, and as whom."""
 
     url: str
-    scheme: str  # smtp, submission, submissions
-    host: str  # name or address literal without brackets
-    port: int
+    scheme: str  # smtp, submission, submissions, lmtp; srv and mx until DNS has been asked
+    host: str  # name or address literal without brackets; of a unix socket its path
+    port: int  # 0: a unix socket
     auth: Auth = Auth()
     tls: Tls = Tls()
     timeouts: Timeouts = Timeouts()
     sender: str = ""  # the host's own `from`
     ignore_extensions: tuple[str, ...] = ()  # EHLO keywords not to be believed, in capitals
+    source_address: str = ""  # to connect from
+    family: str = ""  # ipv4 or ipv6: no other address is tried
+    proxy: str = ""  # socks5://[user:password@]host:port, by which it is reached
+    names: tuple[str, ...] = ()  # that its certificate may be for instead of `host`; () where DNS has not named it
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a unix socket, which needs no network and no TLS."""
+        return self.port == 0 and self.scheme not in ("srv", "mx")
 
     def __str__(self) -> str:
-        return endpoint(self.host, self.port)
+        where = endpoint(self.host, self.port) if self.port else self.host if self.is_local else self.url
+        if self.port and self.url.startswith(("srv://", "mx://")):
+            where = f"{where} (by {self.url})"
+        return f"{where} (verify = false)" if self.tls.is_unverified else where
 
 
 def endpoint(host: str, port: int) -> str:
@@ -272,6 +304,14 @@ class Reply(NamedTuple):
         return " ".join((str(self.code), *filter(None, (line.strip() for line in self.lines))))
 
 
+class Shares(NamedTuple):
+    """Who has a message, who has not, and of whom nobody knows: LMTP answers for each recipient (RFC 2033, 4.2)."""
+
+    sent: tuple[Recipient, ...]
+    unsent: tuple[Recipient, ...]
+    unknown: tuple[Recipient, ...]
+
+
 class Receipt(NamedTuple):
     """Proof of delivery: who accepted the message, over what, and in which words."""
 
@@ -285,3 +325,4 @@ class Receipt(NamedTuple):
     degraded: tuple[str, ...] = ()  # why the hosts before this one did not take it
     eight_bit: bool = False  # octets beyond ASCII went to a host that does not offer 8BITMIME
     refused: tuple[Exception, ...] = ()  # of a partial transaction: the Failure of each recipient who does not get it
+    unknown: tuple[Exception, ...] = ()  # and that of each recipient who may have it (LMTP only)

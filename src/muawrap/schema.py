@@ -11,9 +11,22 @@ from typing import Any, NamedTuple
 from muawrap import addresses
 from muawrap.mail import Secret, SmartHost
 
-PORTS = {"smtp": 25, "submission": 587, "submissions": 465}
+PORTS = {"smtp": 25, "submission": 587, "submissions": 465, "lmtp": 24}
+DISCOVERED = ("srv", "mx")
+SOCKETS = {"smtp+unix": "smtp", "lmtp+unix": "lmtp"}
 POLICIES = ("required", "if-offered", "none")
-MECHANISMS = ("PLAIN", "LOGIN", "CRAM-MD5")
+MECHANISMS = (
+    "SCRAM-SHA-256-PLUS",
+    "SCRAM-SHA-1-PLUS",
+    "SCRAM-SHA-256",
+    "SCRAM-SHA-1",
+    "PLAIN",
+    "LOGIN",
+    "EXTERNAL",
+    "CRAM-MD5",
+    "XOAUTH2",
+    "OAUTHBEARER",
+)
 
 
 class Bad(ValueError):
@@ -189,7 +202,7 @@ def mechanisms(value: object) -> tuple[str, ...]:
     names = tuple(name.upper() for name in texts(value))
     for name in names:
         if name not in MECHANISMS:
-            raise Bad(f"holds {name}, which this version does not have; it has {', '.join(MECHANISMS)}")
+            raise Bad(f"holds {name}, which this program does not have; it has {', '.join(MECHANISMS)}")
     return names
 
 
@@ -211,8 +224,6 @@ def secrets(value: object) -> tuple[Secret, ...]:
     if not isinstance(value, dict) or len(value) != 1:
         raise Bad('must be a text, or a table with one key, such as { keyring = "muawrap" }')
     ((form, detail),) = value.items()
-    if form in ("netrc", "credential"):
-        raise Bad(f"of the form {form} is not available in this version")
     if form not in SECRETS:
         raise Bad(f'knows {", ".join(SECRETS)}, not "{form}"')
     try:
@@ -224,14 +235,38 @@ def secrets(value: object) -> tuple[Secret, ...]:
     return (Secret(form, found),)
 
 
-def later(value: object) -> str:
-    raise Bad("is not available in this version")
+def fingerprints(value: object) -> tuple[str, ...]:
+    items = texts(value) if isinstance(value, list) else (text(value),)
+    found = tuple(re.sub(r"^sha-?256:", "", item.strip().lower()).replace(":", "") for item in items if item)
+    if not all(re.fullmatch("[0-9a-f]{64}", item) for item in found):
+        raise Bad("must be a SHA-256 in hexadecimal, 64 digits with or without colons, or a list of these")
+    return found
 
 
-def only_true(value: object) -> bool:
-    if not flag(value):
-        raise Bad("can only be true in this version")
-    return True
+def source(value: object) -> str:
+    if not text(value):
+        return ""
+    if not (_is_ipv6(text(value)) or _is_ipv4(text(value))):
+        raise Bad('must be an address of this machine, such as "192.0.2.1"')
+    return text(value)
+
+
+def proxy(value: object) -> str:
+    if not text(value):
+        return ""
+    scheme, separator, rest = text(value).partition("://")
+    user, _, where = rest.rpartition("@")
+    match = _AUTHORITY.fullmatch(where)
+    if scheme not in ("socks5", "socks5h") or not separator or match is None or not match["port"]:
+        raise Bad('must be "socks5://HOST:PORT", or with a user "socks5://USER:PASSWORD@HOST:PORT"')
+    if user and ":" not in user:
+        raise Bad("has a user without a password")
+    name, _, password = user.partition(":")
+    if user and not all(0 < len(word.encode()) < 256 for word in (name, password)):  # RFC 1929, 2
+        raise Bad("must have a user and a password of 1 to 255 octets")
+    if not 0 < int(match["port"]) < 65536:
+        raise Bad("has an impossible port")
+    return text(value)
 
 
 def home_path(value: str) -> str:
@@ -246,7 +281,7 @@ def home_path(value: str) -> str:
 
 _AUTHORITY = re.compile(r"(?:\[(?P<literal>[0-9A-Fa-f:.]+)\]|(?P<name>[^\[\]/:?#]+))(?::(?P<port>[0-9]{1,5}))?/?")
 HOLD_NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,100}")
-HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
+HOST_NAME = re.compile(r"(?!-)(?=.{1,253}\.?\Z)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 
 
 def smart_host(value: object) -> SmartHost:
@@ -257,9 +292,11 @@ def smart_host(value: object) -> SmartHost:
         raise Bad('must not hold a user: write { url = "...", auth = { user = "...", password = ... } }')
     if not separator:
         raise Bad(f'"{url}" has no scheme: write submissions://{url} (TLS), submission:// (STARTTLS) or smtp://')
-    if scheme in ("lmtp", "lmtp+unix", "smtp+unix", "srv", "mx"):
-        raise Bad(f'"{url}" is not available in this version')
-    if scheme not in PORTS:
+    if scheme in SOCKETS:
+        if not rest.startswith("/") or len(rest) > 107:  # sun_path in unix(7)
+            raise Bad(f'"{url}" must name a socket by its whole path, of 107 octets at most: {scheme}:///path')
+        return SmartHost(url, SOCKETS[scheme], rest, 0)
+    if scheme not in PORTS and scheme not in DISCOVERED:
         raise Bad(f'"{url}" has an unknown scheme: write submissions://, submission:// or smtp://')
     match = _AUTHORITY.fullmatch(rest)
     if match is None:
@@ -267,6 +304,10 @@ def smart_host(value: object) -> SmartHost:
     host = match["literal"] or match["name"]
     if not (_is_ipv6(host) if match["literal"] else HOST_NAME.fullmatch(host)):
         raise Bad(f'"{url}" has no host name that DNS could know' if match["name"] else f'"{url}" has no IPv6 address')
+    if scheme in DISCOVERED:
+        if match["literal"] or match["port"] or _is_ipv4(host):
+            raise Bad(f'"{url}" must name a domain, and no port: DNS tells host and port')
+        return SmartHost(url, scheme, host.rstrip("."), 0)
     port = int(match["port"] or PORTS[scheme])
     if not 0 < port < 65536:
         raise Bad(f'"{url}" has an impossible port')
@@ -282,6 +323,10 @@ def _is_ipv6(literal: str) -> bool:
         return bool(socket.inet_pton(socket.AF_INET6, literal))
     except OSError:
         return False
+
+
+def _is_ipv4(literal: str) -> bool:
+    return bool(re.fullmatch(r"(?:(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(?:\.(?!$)|$)){4}", literal))
 
 
 # -- the tables ------------------------------------------------------------------------------------------------------
@@ -304,22 +349,29 @@ class Named(NamedTuple):
     example: str
 
 
-SECRETS: dict[str, Check] = {"keyring": text, "command": texts, "file": path, "env": text}
+SECRETS: dict[str, Check] = {
+    "keyring": text,
+    "command": texts,
+    "file": path,
+    "netrc": path,
+    "credential": text,
+    "env": text,
+}
 AUTH: Rows = {
     "user": text,
     "password": secrets,
-    "token": later,
+    "token": secrets,
     "mechanisms": mechanisms,
     "allow_plaintext": flag,
 }
 TLS: Rows = {
     "policy": one_of(*POLICIES),
     "ca_file": path,
-    "fingerprint": later,
+    "fingerprint": fingerprints,
     "min_version": one_of("1.2", "1.3"),
-    "client_cert": later,
-    "client_key": later,
-    "verify": only_true,
+    "client_cert": path,
+    "client_key": path,
+    "verify": flag,
     "server_name": domain,
 }
 TIMEOUTS: Rows = {
@@ -336,9 +388,9 @@ HOST: Rows = {
     "tls": TLS,
     "timeouts": TIMEOUTS,
     "from": address,
-    "source_address": later,
-    "family": later,
-    "proxy": later,
+    "source_address": source,
+    "family": one_of("", "ipv4", "ipv6"),
+    "proxy": proxy,
     "ignore_extensions": extensions,
 }
 REDIRECT: Rows = {"aliases": paths, "forward": forward}
