@@ -9,8 +9,8 @@ from types import ModuleType
 from muawrap.failure import Failure
 
 
-def load(name: str, reason: str) -> ModuleType:
-    """Import a package that not every delivery needs; `reason` says what needs it.
+def load(name: str, reason: str, package: str = "") -> ModuleType:
+    """Import a module that not every delivery needs; `reason` says what needs it, and `package` where it is from.
 
     bin/sendmail runs Python with -S, so the site directories are added here, the first time they are needed.
     Raises Failure where the package is not installed, or broken in whatever way.
@@ -24,7 +24,8 @@ def load(name: str, reason: str) -> ModuleType:
             site.main()
         return importlib.import_module(name)
     except Exception as error:
+        package = package or name
         raise Failure(
-            f"{reason} needs the Python package {name}, which cannot be loaded ({error})",
-            advice=f"install it: apt install python3-{name}, or {sys.executable} -m pip install {name}",
+            f"{reason} needs the Python package {package}, which cannot be loaded ({error})",
+            advice=f"install it: apt install python3-{package}, or {sys.executable} -m pip install {package}",
         ) from error

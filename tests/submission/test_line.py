@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 
 from muawrap.failure import REFUSED, TRY_AGAIN, UNCERTAIN, Failure
-from muawrap.mail import Transaction
+from muawrap.mail import SmartHost, Tls, Transaction
+from muawrap.submission import lookup
 from muawrap.submission.line import Line
-from tests.submission.offering import login, offer, smart_host
+from tests.submission.offering import PATIENT, login, offer, smart_host
 from tests.submission.test_dialogue import BOTH, CHUNKING, PIPELINING, verbs
 from tests.support.canary import CANARY
 from tests.support.certificates import Authority
-from tests.support.server import Drop, Reset, Server, Silence, Then, Wait
+from tests.support.nameserver import NameServer
+from tests.support.server import Drop, Reset, Server, Silence, Then, Wait, read_script
 from tests.torture.test_signals import Tell
 
 MANY = ("one@example.net", "two@example.net")
@@ -469,3 +471,68 @@ def test_a_surplus_reply_is_found_where_the_connection_goes_on() -> None:
         kept = Line(goes_on=True)
         assert outcomes(kept, numbered(server, 2)) == [UNCERTAIN, "sent 0"]
         kept.close()
+
+
+# -- hosts that DNS has named
+
+SERVICE = "_submission._tcp.client.example"
+
+
+@contextmanager
+def named(monkeypatch: pytest.MonkeyPatch, *ports: int) -> Iterator[tuple[NameServer, SmartHost]]:
+    """An srv:// entry for these ports of this machine, in this order, and the name server that knows them."""
+    records = [f"SRV {number} 0 {port} localhost." for number, port in enumerate(ports)]
+    with NameServer({SERVICE: records}) as names:
+        monkeypatch.setattr(lookup, "resolver", lambda _: names.resolver())
+        yield names, SmartHost("srv://client.example", "srv", "client.example", 0, tls=Tls("none"), timeouts=PATIENT)
+
+
+def test_dns_is_asked_once_for_all_messages_of_a_connection(monkeypatch: pytest.MonkeyPatch, closed_port: int) -> None:
+    """C4, E8, PERFORMANCE P6: the next MAIL rides with the text, and a dead target costs the first message only."""
+    with Server(extensions=BOTH) as server, named(monkeypatch, closed_port, server.port) as (names, entry):
+        with line() as kept:
+            hosts = (entry, smart_host(closed_port))
+            receipts = []
+            transactions = [offer(*hosts, text=b"%d\n" % number) for number in range(3)]
+            for number, transaction in enumerate(transactions):
+                receipts.append(kept.deliver(transaction, dict(enumerate(transactions)).get(number + 1)))
+        (session,) = server.finished()
+    assert texts(server) == [b"0\r\n", b"1\r\n", b"2\r\n"]
+    assert verbs(session) == [
+        ["EHLO"],
+        ["MAIL", "RCPT"],
+        ["BDAT", "MAIL", "RCPT"],
+        ["BDAT", "MAIL", "RCPT"],
+        ["BDAT"],
+        ["QUIT"],
+    ]
+    assert names.asked[f"{SERVICE} SRV"] == 1
+    assert [len(receipt.degraded) for receipt in receipts] == [1, 0, 0]
+    assert {receipt.host for receipt in receipts} == {f"localhost:{server.port} (by srv://client.example)"}
+
+
+def test_a_connection_that_is_gone_has_dns_asked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """C8: from the top of the list, and that may be another one by now."""
+    with Server({"MAIL 2": "421 bye"}, extensions=BOTH) as old, Server(extensions=BOTH) as new:
+        with named(monkeypatch, old.port) as (names, entry), line() as kept:
+            kept.deliver(offer(entry))
+            names.zones.update(NameServer.read({SERVICE: [f"SRV 0 0 {new.port} localhost."]}))
+            kept.deliver(offer(entry))
+            kept.deliver(offer(entry))
+        assert names.asked[f"{SERVICE} SRV"] == 2
+        assert (len(old.accepted), len(new.accepted)) == (1, 2)
+
+
+def test_the_next_endpoint_follows_one_that_fails_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """C3, C4: and no endpoint is tried twice, by whichever entry it is found."""
+    with Server(extensions=CHUNKING) as first, Server(extensions=CHUNKING) as second:
+        with named(monkeypatch, first.port, second.port) as (names, entry), line() as kept:
+            kept.deliver(offer(entry))
+            first.scripts[0].update(read_script({"RCPT": Drop()}))
+            receipt = kept.deliver(offer(entry))
+            kept.deliver(offer(entry))
+        assert names.asked[f"{SERVICE} SRV"] == 1
+        assert [len(session.accepted) for session in first.finished()] == [1]
+        assert [len(session.accepted) for session in second.finished()] == [2]
+    assert receipt.host == f"localhost:{second.port} (by srv://client.example)"
+    assert len(receipt.degraded) == 1

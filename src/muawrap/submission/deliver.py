@@ -6,18 +6,24 @@ import time
 from collections.abc import Callable
 
 from muawrap.failure import REFUSED, TRY_AGAIN, UNCERTAIN, Failure, Stage
-from muawrap.mail import Receipt, Transaction, Way
-from muawrap.submission import transact
+from muawrap.mail import Receipt, SmartHost, Transaction, Way
+from muawrap.submission import smarthosts, transact
 from muawrap.submission.connection import Connection, Trace
 from muawrap.submission.opening import Opening
 from muawrap.submission.ready import ready
 
-BEFORE_MAIL = (Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.STARTTLS, Stage.TLS, Stage.AUTH, Stage.OFFER)
+BEFORE_MAIL = (
+    *(Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.LHLO),
+    *(Stage.STARTTLS, Stage.TLS, Stage.AUTH, Stage.OFFER),
+)
 """Stages whose troubles are the host's own, never a verdict on the message (RULES C1)."""
 
 
 Hand = Callable[[Connection, Transaction, Way], Receipt]
 """What hands a message over a connection that is ready, and sees to the connection."""
+
+Expansions = dict[SmartHost, tuple[SmartHost, ...]]
+"""Of each srv:// and mx:// entry that DNS has been asked for, the endpoints."""
 
 
 def _once(connection: Connection, transaction: Transaction, way: Way) -> Receipt:
@@ -33,16 +39,26 @@ def deliver(
     trace: Trace | None = None,
     opening: Opening | None = None,
     hand: Hand = _once,
+    number: int = 0,
     tried: tuple[Failure, ...] = (),
+    expansions: Expansions | None = None,
 ) -> Receipt:
     """Hand the message to the first smart host that takes it (RULES C). Raises Failure.
 
-    `opening` is that of the first smart host, where it has been made already; `tried` is why hosts before it did not
-    take the message.
+    `opening` is that of the first smart host, where it has been made already; `tried` is why the hosts before those of
+    `number` did not take the message. DNS is asked for a srv:// or mx:// entry when its turn has come: `expansions`
+    learns the answer, and from then on the endpoints stand in the transaction in place of the entry.
     """
     failures = list(tried)
-    for way in transaction.ways:
+    as_given = transaction
+    expansions = {} if expansions is None else expansions
+    while number < len(transaction.ways):
+        way = transaction.ways[number]
         try:
+            if smarthosts.is_discovered(way.host):
+                failures += _discover(way.host, expansions, trace)
+                transaction = expanded(transaction, expansions)
+                continue
             connection = ready(opening or Opening(way.host), transaction.hostname, trace)
             receipt = hand(connection, transaction, way)
             return receipt._replace(degraded=tuple(map(str, failures)))
@@ -54,11 +70,45 @@ def deliver(
             opening = None
             if trace is not None and way is not transaction.ways[-1]:
                 trace("---", str(failure))  # the last one is told by whoever reports
+        number += 1
     if transaction.dial_delay and all(failure.stage is Stage.CONNECT for failure in failures):
         # The line may still be coming up: once more, and never after a connection (RULES C6).
         time.sleep(transaction.dial_delay)
-        return deliver(transaction._replace(dial_delay=0), trace, hand=hand)
+        expansions.clear()
+        return deliver(as_given._replace(dial_delay=0), trace, hand=hand, expansions=expansions)
     raise _summary(failures)
+
+
+def _discover(entry: SmartHost, expansions: Expansions, trace: Trace | None) -> tuple[Failure, ...]:
+    """Ask DNS for an entry; why a part of the answer is missing. Raises Failure where there is no endpoint."""
+    from muawrap.submission import discovery
+
+    if trace is not None:
+        trace("---", f"asking DNS for {entry.url}")
+    found = discovery.find(entry)
+    if trace is not None:
+        for line in (*(endpoint.record for endpoint in found.endpoints), *map(str, found.failures)):
+            trace("---", line)
+    expansions[entry] = tuple(endpoint.host for endpoint in found.endpoints)
+    return found.failures
+
+
+def expanded(transaction: Transaction, expansions: Expansions) -> Transaction:
+    """The transaction with endpoints in place of the entries they belong to, each endpoint once (RULES C4)."""
+    if not expansions:
+        return transaction
+    ways: list[Way] = []
+    found: list[SmartHost] = []
+    for way in transaction.ways:
+        endpoints = expansions.get(way.host)
+        if endpoints is None:
+            ways += [] if any(smarthosts.covers(known, way.host) for known in found) else [way]
+            continue
+        for host in endpoints:
+            if not any(smarthosts.covers(known.host, host) for known in ways):
+                ways.append(way._replace(host=host))
+                found.append(host)
+    return transaction._replace(ways=tuple(ways))
 
 
 def is_final(failure: Failure, tempfail: str) -> bool:

@@ -6,7 +6,7 @@ from muawrap.failure import REFUSED, UNCERTAIN, Failure, Stage
 from muawrap.mail import Receipt, SmartHost, Transaction, Way
 from muawrap.submission import transact
 from muawrap.submission.connection import GOODBYE, Connection, Trace
-from muawrap.submission.deliver import deliver, is_final
+from muawrap.submission.deliver import Expansions, deliver, expanded, is_final
 
 
 class Line:
@@ -21,6 +21,7 @@ class Line:
         self._refused = False  # the latest message, so that RSET comes before the next one
         self._connection: Connection | None = None
         self._hosts: tuple[tuple[SmartHost, ...], str] | None = None  # and our name for them
+        self._expansions: Expansions = {}  # what DNS said of them, for as long as the connection is kept
         self._following: Transaction | None = None
         self._heard: tuple[Transaction, transact.Next] | None = None  # whose MAIL and RCPT have left, and the replies
 
@@ -38,20 +39,28 @@ class Line:
         self._hosts = _hosts(transaction)
         connection = self._connection
         if connection is None:
-            return deliver(transaction, self._trace, hand=self._hand)
-        way = _way(connection, transaction)
+            return self._anew(transaction)
+        heard = self._heard[1] if self._heard is not None else None
+        known = expanded(transaction, self._expansions)
+        way = _way(connection, known)
         try:
             connection.begin_again()
-            return self._hand(connection, transaction, way, fresh=False)
+            return self._hand(connection, known, way, fresh=False, heard=heard)
         except Failure as failure:
             if _is_stale(failure):
-                return deliver(transaction, self._trace, hand=self._hand)
+                return self._anew(transaction)
             if is_final(failure, transaction.tempfail):
                 raise
-            others = transaction.ways[transaction.ways.index(way) + 1 :]  # the next host, as ever (RULES C3)
-            if not others:
+            number = known.ways.index(way) + 1  # the next host, as ever (RULES C3)
+            if number == len(known.ways):
                 raise
-            return deliver(transaction._replace(ways=others), self._trace, hand=self._hand, tried=(failure,))
+            tried = (failure,)
+            return deliver(known, self._trace, hand=self._hand, number=number, tried=tried, expansions=self._expansions)
+
+    def _anew(self, transaction: Transaction) -> Receipt:
+        """Over a new connection, from the top of the list. Raises Failure."""
+        self._expansions = {}
+        return deliver(transaction, self._trace, hand=self._hand, expansions=self._expansions)
 
     def close(self) -> None:
         """Take leave of the host."""
@@ -68,8 +77,14 @@ class Line:
                 self.close()
         self._refused = False
 
-    def _hand(self, connection: Connection, transaction: Transaction, way: Way, fresh: bool = True) -> Receipt:
-        heard = self._heard[1] if self._heard is not None and self._heard[0] is transaction else None
+    def _hand(
+        self,
+        connection: Connection,
+        transaction: Transaction,
+        way: Way,
+        fresh: bool = True,
+        heard: transact.Next | None = None,
+    ) -> Receipt:
         if self._connection is not connection:
             self.close()  # a host that has just refused this message, so that the next one has its turn
         self._connection = self._heard = None  # until this has gone well
@@ -93,14 +108,17 @@ class Line:
         offers = connection.capabilities.offers
         if self._following is None or _hosts(self._following) != self._hosts:
             return ()
+        if connection.is_lmtp:
+            return ()  # its verdict is several replies, and nothing shows where the next message's begin
         if not (offers("PIPELINING") and offers("CHUNKING")) or transact.is_too_wide(connection, self._following):
             return ()
-        way = _way(connection, self._following)
+        following = expanded(self._following, self._expansions)
+        way = _way(connection, following)
         try:
-            transact.fits(connection, self._following, way)
+            transact.fits(connection, following, way)
         except Failure:
             return ()  # it will be told when its turn comes
-        return transact.envelope(connection, self._following, way)
+        return transact.envelope(connection, following, way)
 
 
 def _hosts(transaction: Transaction) -> tuple[tuple[SmartHost, ...], str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from typing import NamedTuple
 
+from muawrap import schema
 from muawrap.failure import REFUSED, TRY_AGAIN, Failure, Stage
 from muawrap.mail import SmartHost
 
@@ -20,6 +21,21 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         return str(self.sockaddr[0])
+
+
+def is_discovered(host: SmartHost) -> bool:
+    """Whether DNS has to be asked for the endpoints that an entry of smart_hosts stands for."""
+    return host.scheme in schema.DISCOVERED
+
+
+def covers(tried: SmartHost, host: SmartHost) -> bool:
+    """Whether `host` is `tried` once more: same address, same settings, and no name more for its certificate.
+
+    One of them may have been found by DNS (RULES C4).
+    """
+    one, other = (each._replace(url="", names=(), host=each.host.lower()) for each in (tried, host))
+    names, known = (set(each.names or (one.host,)) for each in (host, tried))
+    return one == other and (bool(one.tls.server_name) or names <= known)
 
 
 def is_literal(host: SmartHost) -> bool:
