@@ -10,9 +10,9 @@ import pytest
 from muawrap.failure import REFUSED, TRY_AGAIN, Stage
 from muawrap.mail import SmartHost
 from muawrap.submission.deliver import deliver
-from tests.submission.offering import failure_of, login, offer, smart_host
+from tests.submission.offering import PATIENT, failure_of, login, offer, smart_host
 from tests.support.canary import CANARY
-from tests.support.server import Drop, Server, Session, Then
+from tests.support.server import Drop, Server, Session, Silence, Then
 
 USERS = {"alice": CANARY}
 ALONE, IN_PLAIN = base64.b64encode(CANARY.encode()), base64.b64encode(b"\0alice\0" + CANARY.encode())
@@ -90,6 +90,25 @@ def test_a_334_after_the_last_step_is_no_success() -> None:
     ) as server:
         assert failure_of(offer(clear(server, "LOGIN"))).stage is Stage.AUTH
         assert server.finished()[0].commands[2:5] == [base64.b64encode(b"alice"), ALONE, b""]
+
+
+UNFINISHED: dict[str, dict[str, Any]] = {
+    "silent after the user": {"AUTH reply": Silence()},
+    "no reply after the user": {"AUTH reply": b"what?\r\n"},
+    "endless": {"AUTH reply": PASSWORD},
+}
+
+
+@pytest.mark.row("T6")
+@pytest.mark.parametrize("script", UNFINISHED.values(), ids=UNFINISHED.keys())
+def test_where_an_answer_is_awaited_no_command_is_said(script: dict[str, Any]) -> None:
+    """RFC 4954, 4: a QUIT would be one more answer, and good base64 at that: another wrong password."""
+    with serving(script, "LOGIN") as server:
+        hurried = clear(server)._replace(timeouts=PATIENT._replace(command=0.3))
+        assert failure_of(offer(hurried)).stage is Stage.AUTH
+        [session] = server.finished()
+        assert b"AUTH LOGIN" in session.raw
+        assert b"QUIT" not in session.raw
 
 
 NO_BASE64 = [
