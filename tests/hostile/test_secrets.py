@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from tests.support.canary import CANARY, FORMS, assert_silent, forms, leaks
 from tests.support.need import missing, need
 from tests.support.program import Program
 from tests.support.server import Action, Server, Then, Wait
-from tests.support.user import NOBODY, public_folder
+from tests.support.user import NOBODY, WWW_DATA, public_folder
 
 ME = 'from = "me@client.example"\n'
 MESSAGE = b"Subject: hello\n\nHello.\n"
@@ -77,14 +78,14 @@ def test_a_second_host_that_knows_the_password_already_is_masked_from_its_first_
 
 
 @pytest.mark.row("T7", "G8")
-@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5"])
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256", "OAUTHBEARER", "XOAUTH2"])
 @pytest.mark.parametrize("verdict", ["250 2.0.0", "554 5.6.0"])
 def test_neither_v_nor_the_log_tells_what_the_server_repeats(program: Program, verdict: str, mechanism: str) -> None:
     """A3, C7: every run is searched for the password, and here it has every reason to be there."""
     with Server({"dot": f"{verdict} {ECHO}"}, users=USERS, mechanisms=(mechanism,)) as server:
         with_password(program, server)
         with program.config.open("a") as file:
-            file.write(f'mechanisms = ["{mechanism}"]\n')
+            file.write(f'mechanisms = ["{mechanism}"]\ntoken = "{CANARY}"\n')
         done = program.run("-v", "you@example.net", stdin=MESSAGE)
         [session] = server.finished()
         assert session.authenticated == "alice"
@@ -107,7 +108,7 @@ BROKEN = (
     'passwort = "s3cret"\n',
     'pass = { word = "s3cret" }\n',
     'password = "s3cret"\npassword = "s3cret"\n',
-    'token = "s3cret"\n',
+    'token = ["s3cret", 5]\n',
     'password = "s3cret"\n[auth.password]\nx = 1\n',
 )
 
@@ -147,7 +148,7 @@ def test_no_mistake_in_the_environment_is_told_with_the_password_in_it(variables
 
 
 @pytest.mark.row("T7", "T8")
-@pytest.mark.parametrize("form", ["literal", "file", "command"])
+@pytest.mark.parametrize("form", ["literal", "file", "command", "keyring"])
 def test_no_process_is_given_the_password(program: Program, tmp_path: Path, form: str) -> None:
     """C7: all that is ever run is what the configuration names, word by word; its environment is the caller's."""
     (tmp_path / "pw").write_text(f"{CANARY}\n")
@@ -156,6 +157,7 @@ def test_no_process_is_given_the_password(program: Program, tmp_path: Path, form
         "literal": f'"{CANARY}"',
         "file": f'{{ file = "{tmp_path}/pw" }}',
         "command": f'{{ command = ["/bin/cat", "{tmp_path}/pw"] }}',
+        "keyring": '{ keyring = "muawrap" }',
     }[form]
     user = "al; touch made `touch made` $(touch made)"
     trace = tmp_path / "trace"
@@ -174,12 +176,18 @@ def test_no_process_is_given_the_password(program: Program, tmp_path: Path, form
         ]
         command: list[str | Path] = [*strace, program.named("sendmail"), "-C", program.config, "you@example.net"]
         environment = {"PATH": "/usr/bin:/bin", "ONE": "1"}
+        if form == "keyring":
+            environment.update(XDG_DATA_HOME=str(tmp_path), PYTHON_KEYRING_BACKEND="keyrings.alt.file.PlaintextKeyring")
+            store = f"import keyring; keyring.set_password('muawrap', {user!r}, {CANARY!r})"
+            subprocess.run([sys.executable, "-c", store], env=environment, check=True)
         subprocess.run(command, input=MESSAGE, env=environment, cwd=tmp_path, capture_output=True, check=True)
         assert server.accepted
     assert not (tmp_path / "made").exists()
     runs = re.findall(r"execve\((.*)\) = 0", trace.read_text())
-    assert len(runs) == 2 + (form == "command")  # sh, Python, and what else
+    assert len(runs) == 2 + (form in ("command", "keyring"))  # sh, Python, and what else
     assert_silent("\n".join(runs).encode())
+    if form == "keyring":
+        assert re.search(r'"-I", "[^"]*/keyring_child\.py"\], \[', runs[-1]), "service and user are told by a pipe"
     if form == "command":
         assert f'["/bin/cat", "{tmp_path}/pw"]' in runs[-1]
         names = set(re.findall(r'"(\w+)=', runs[-1]))
@@ -287,6 +295,43 @@ def test_where_images_of_memory_are_forbidden_they_stay_so(public: Program) -> N
 
     as_nobody: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
     assert stalled(public, public.folder, look, **as_nobody, preexec_fn=no_images) == 0
+
+
+# -- what several users share ----------------------------------------------------------------------------------------
+
+MAIL, DAEMON = 8, 1  # a group and a user of every Debian
+
+
+@pytest.mark.row("F4", "T7")
+@pytest.mark.parametrize("form", ["file", "netrc", "credential"])
+def test_a_group_shares_a_password_and_others_are_told_that_they_are_not_in_it(public: Program, form: str) -> None:
+    """muawrap.toml(5), SECRETS: a configuration for all, root:mail 0640 for the password; two are in, one is not.
+
+    The third is told by the name of the group, and the host has not been contacted.
+    """
+    secret = public.folder / "password"
+    secret.write_text(f"machine 127.0.0.1 login alice password {CANARY}\n" if form == "netrc" else f"{CANARY}\n")
+    os.chown(secret, 0, MAIL)
+    secret.chmod(0o640)
+    value = "password" if form == "credential" else str(secret)
+    env = {"PATH": "/usr/bin:/bin", "CREDENTIALS_DIRECTORY": str(public.folder)}
+    with Server(users=USERS) as server:
+        with_password(public, server, password=f'{{ {form} = "{value}" }}')
+        public.config.write_text(f'log = "none"\n{public.config.read_text().replace("log =", "#log =")}')
+        public.config.parent.chmod(0o755)
+        public.config.chmod(0o644)
+        for user in NOBODY, WWW_DATA:
+            done = public.run("you@example.net", stdin=MESSAGE, env=env, user=user, group=user, extra_groups=[MAIL])
+            assert (done.status, done.err) == (0, b"")
+        done = public.run("you@example.net", stdin=MESSAGE, env=env, user=DAEMON, group=DAEMON, extra_groups=[])
+        assert [session.authenticated for session in server.finished()] == ["alice", "alice"]
+    assert done.status == 1
+    assert f"cannot read {secret}: Permission denied" in done.sentence
+    assert "(the group mail may read it, and daemon is not in that group)" in done.sentence
+    secret.chmod(0o644)
+    os.chown(secret, NOBODY, MAIL)
+    done = public.run("you@example.net", stdin=MESSAGE, env=env, user=NOBODY, group=NOBODY, extra_groups=[])
+    assert "is readable by everybody" in done.sentence
 
 
 # -- the search itself -----------------------------------------------------------------------------------------------

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from muawrap.failure import REFUSED, TRY_AGAIN, Failure
 from muawrap.mail import Auth, Secret
-from muawrap.submission import secrets
+from muawrap.submission import helper, netrc, secrets
 from tests.support.need import need_module
 from tests.support.program import Program
 from tests.support.server import Server
@@ -115,6 +118,158 @@ def test_a_literal_is_the_password_and_is_never_shown() -> None:
     assert "s3cret" not in repr(Auth("alice", (Secret("literal", "s3cret"),)))
 
 
+# -- systemd
+
+
+def test_a_systemd_credential_is_read_where_systemd_puts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd.exec(5), LoadCredential=: 0400, in a folder that only the service may enter."""
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    file(tmp_path / "smtp", mode=0o400)
+    assert password(Secret("credential", "smtp")) == "s3cret"
+    failure = why_not(Secret("credential", "other"))
+    assert failure.what == "no password for alice: looked in the systemd credential other"
+    (tmp_path / "smtp").chmod(0o402)
+    assert "writable by others" in why_not(Secret("credential", "smtp")).what
+
+
+@pytest.mark.parametrize("folder", [None, "", "relative"])
+def test_outside_a_service_there_are_no_credentials(folder: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DESIGN 2: the next place of the list is looked at."""
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    if folder is not None:
+        monkeypatch.setenv("CREDENTIALS_DIRECTORY", folder)
+    assert password(Secret("credential", "smtp"), Secret("literal", "s3cret")) == "s3cret"
+
+
+@pytest.mark.parametrize("name", ["../etc/shadow", "a/b", "/etc/passwd", ".", ".."])
+def test_a_credential_is_a_name_and_no_path(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DESIGN 2."""
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert why_not(Secret("credential", name)).what == f"{name} is no name of a systemd credential"
+
+
+# -- netrc
+
+
+NETRC = """\
+# a comment, and "an open quote
+machine one.example login alice password first # and a remark
+machine TWO.example
+    login "al ice"
+    password "qu\\"oted p\\\\w"
+macdef init
+machine not.one login alice password macro
+no words "of ours
+
+machine three.example password anybodys
+machine three.example login alice password second
+machine four.example login alice account x
+machine four.example user alice passwd third
+machine five.example login alice password p#ss
+default login alice password other
+machine six.example login alice password unreachable
+"""
+
+
+@pytest.mark.parametrize(
+    ("host", "user", "found"),
+    [
+        ("one.example", "alice", "first"),
+        ("ONE.EXAMPLE", "alice", "first"),
+        ("one.example", "Alice", None),
+        ("two.example", "al ice", 'qu"oted p\\w'),
+        ("two.example", "alice", "other"),
+        ("not.one", "alice", "other"),
+        ("three.example", "alice", "anybodys"),
+        ("four.example", "alice", "third"),
+        ("five.example", "alice", "p#ss"),
+        ("six.example", "alice", "other"),
+        ("seven.example", "bob", None),
+    ],
+)
+def test_netrc_has_a_password_for_a_machine_and_a_login(
+    host: str, user: str, found: str | None, tmp_path: Path
+) -> None:
+    """ftp(1), curl(1): quotes, comments, macros, the default and what comes after it."""
+    secret = file(tmp_path / "netrc", NETRC.encode())._replace(form="netrc")
+    auth = Auth(user, (secret, Secret("env", "NO_SUCH_VARIABLE")))
+    if found is None:
+        with pytest.raises(Failure, match=f"no password for {user}: looked in the netrc file {tmp_path}/netrc"):
+            secrets.password(auth, (host,))
+    else:
+        assert secrets.password(auth, (host,)) == found
+        assert secrets.password(auth, ("nowhere.example", host)) in (found, "other")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("machine a login b password s3cret\ns3cret\n", 2),
+        ("\n\nmachine", 3),
+        ("machine a password", 1),
+        ('machine "" login a password b', 1),
+        ("login alice password s3cret", 1),
+        ('machine a login b password "s3cret\n', 1),
+        ("machine a\nlogin b\npassw s3cret", 3),
+        ("s3cret", 1),
+    ],
+)
+def test_a_netrc_that_is_not_understood_is_told_by_its_line_alone(text: str, line: int, tmp_path: Path) -> None:
+    """C7: whatever stands there may be a password."""
+    secret = file(tmp_path / "netrc", text.encode())._replace(form="netrc")
+    failure = why_not(secret)
+    assert failure.what == f"{tmp_path}/netrc line {line} is not understood"
+    assert "s3cret" not in f"{failure} {failure.advice}"
+
+
+@pytest.mark.row("F4")
+def test_a_netrc_is_a_secret_like_others(tmp_path: Path) -> None:
+    """DESIGN 2: modes, size and kind; a missing one is passed over."""
+    secret = file(tmp_path / "netrc", b"default password x", mode=0o622)._replace(form="netrc")
+    assert "writable by others" in why_not(secret).what
+    secret = file(tmp_path / "netrc", b"#" * (secrets.LIMIT + 1))._replace(form="netrc")
+    assert "larger than" in why_not(secret).what
+    assert password(Secret("netrc", str(tmp_path / "none")), Secret("literal", "x")) == "x"
+
+
+@settings(max_examples=200)
+@given(st.text('machinedefaultlogpsw \n\t"\\#', max_size=60) | st.text(max_size=40))
+def test_whatever_stands_in_a_netrc_ends_with_a_password_or_one_line(text: str) -> None:
+    """RULES A3: no traceback."""
+    try:
+        said = netrc.password(netrc.entries(text, "/netrc"), ("a",), "b")
+    except Failure as failure:
+        said = failure.what
+        assert re.fullmatch(r"/netrc line \d+ is not understood", said)
+    assert said is None or isinstance(said, str)
+
+
+# -- tokens
+
+
+def test_a_token_has_the_same_forms_and_a_name_of_its_own(tmp_path: Path) -> None:
+    """DESIGN 2: the line says token where it is one."""
+    helper_of_mine = Secret("command", ("/bin/sh", "-c", "echo ya29.token"))
+    assert secrets.token(Auth("alice", token=(helper_of_mine,))) == "ya29.token"
+    with pytest.raises(Failure) as caught:
+        secrets.token(Auth("alice", token=(Secret("command", ("/bin/false",)),)))
+    assert caught.value.what == "the token command /bin/false failed with exit status 1"
+    with pytest.raises(Failure) as caught:
+        secrets.token(Auth("alice", token=(Secret("file", str(tmp_path / "none")),)))
+    assert caught.value.what == f"no token for alice: looked in {tmp_path}/none"
+    assert caught.value.advice == "auth.token says where it is"
+
+
+@pytest.mark.parametrize(
+    ("mechanisms", "needed"),
+    [((), True), (("PLAIN",), True), (("XOAUTH2", "PLAIN"), True), (("XOAUTH2",), False), (("EXTERNAL",), False)],
+)
+def test_a_password_is_looked_for_only_where_it_could_be_used(mechanisms: tuple[str, ...], needed: bool) -> None:
+    """DESIGN 2: a keyring that asks for nothing is a nuisance."""
+    assert secrets.needs_password(Auth("al", (Secret("literal", "x"),), mechanisms)) == needed
+    assert not secrets.needs_password(Auth("al", (), mechanisms))
+
+
 # -- commands
 
 
@@ -162,6 +317,11 @@ def test_a_command_that_fails_is_named_and_its_output_is_not(script: str, reason
     assert failure.lead == REFUSED
 
 
+def test_a_command_may_say_that_trying_again_helps() -> None:
+    """sysexits(3): EX_TEMPFAIL, such as of a helper that cannot reach its server."""
+    assert why_not(shell("exit 75")).lead == TRY_AGAIN
+
+
 def test_a_command_that_is_missing_is_named() -> None:
     """C7: with the system's reason."""
     assert why_not(Secret("command", ("/no/such/pass", "show"))).what == (
@@ -177,7 +337,7 @@ def test_a_command_that_hangs_is_killed_with_all_its_children(
     how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """C1: the whole process group, at the deadline."""
-    monkeypatch.setattr(secrets, "COMMAND_SECONDS", 0.5)
+    monkeypatch.setattr(helper, "SECONDS", 0.5)
     os.mkfifo(tmp_path / "alive")
     alive = os.open(tmp_path / "alive", os.O_RDONLY | os.O_NONBLOCK)
     try:
@@ -243,8 +403,8 @@ def test_the_password_comes_from_the_keyring(keyring_program: Program) -> None:
     ("backend", "reason"),
     [
         ("keyrings.alt.file.PlaintextKeyring", "no password for alice: looked in the keyring (service muawrap)"),
-        ("keyring.backends.fail.Keyring", "the keyring cannot be read: NoKeyringError"),
-        ("no.such.backend", "the keyring cannot be read: ModuleNotFoundError"),
+        ("keyring.backends.fail.Keyring", "there is no keyring here, for DBUS_SESSION_BUS_ADDRESS is not set"),
+        ("no.such.backend", "the keyring cannot be used: ModuleNotFoundError"),
     ],
 )
 def test_a_keyring_without_the_password_is_a_failure_before_any_connection(

@@ -8,6 +8,7 @@ import click
 
 COMMANDS = {
     "check": "Read the configuration, reach every smart host, try TLS and AUTH; nothing is sent.",
+    "password": "Put a password into the keyring, take it out, or see whether it is found.",
     "demo": "Send a real message to a smart host that lives for this moment, and show all of it.",
     "version": "Print the version.",
     "outbox": "Take a message as sendmail does; keep it where it cannot be sent now.",

@@ -1,34 +1,67 @@
-"""The keyring, a command, a file, the environment: wherever the password is, the password."""
+"""The keyring, a command, a file, netrc, systemd, the environment: wherever a secret is, the secret."""
 
-from __future__ import annotations
+# Annotations are values here: a NamedTuple compiles those that are texts, one by one, while every delivery waits.
 
 import contextlib
 import os
-import select
-import time
+from typing import NamedTuple
 
-from muawrap import extras, trust
-from muawrap.failure import TRY_AGAIN, Failure
+from muawrap import trust
+from muawrap.failure import REFUSED, TRY_AGAIN, Failure
 from muawrap.mail import Auth, Secret
 
 LIMIT = 64 * 1024  # octets of output or file; a password is one line
-COMMAND_SECONDS = 30  # long enough to type a passphrase
-KILLED_SECONDS = 1  # for a killed command to be gone
+
+_WITHOUT_PASSWORD = ("EXTERNAL", "OAUTHBEARER", "XOAUTH2")
 
 
-def password(auth: Auth) -> str:
+class Asked(NamedTuple):
+    """What is looked for."""
+
+    what: str  # password or token, as in auth
+    user: str
+    hosts: tuple[str, ...] = ()  # the names of the smart host, for netrc
+
+
+class Found(NamedTuple):
+    """A secret, and the place it was in, which may be told."""
+
+    place: str
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"Found({self.place!r}, ...)"
+
+
+def needs_password(auth: Auth) -> bool:
+    """Whether a mechanism that may be used wants a password."""
+    listed = auth.mechanisms
+    return bool(auth.password) and (not listed or any(name not in _WITHOUT_PASSWORD for name in listed))
+
+
+def password(auth: Auth, hosts: tuple[str, ...] = ()) -> str:
     """The password from the first place of auth.password that has one. Raises Failure."""
+    return find(auth.password, Asked("password", auth.user, hosts)).secret
+
+
+def token(auth: Auth, hosts: tuple[str, ...] = ()) -> str:
+    """The token from the first place of auth.token that has one. Raises Failure."""
+    return find(auth.token, Asked("token", auth.user, hosts)).secret
+
+
+def find(secrets: tuple[Secret, ...], asked: Asked) -> Found:
+    """The first that exists, and its first line. Raises Failure."""
     _no_core()
-    for secret in auth.password:
-        found = _FORMS[secret.form](secret, auth.user)
+    for secret in secrets:
+        found = _FORMS[secret.form](secret, asked)
         if found is not None:
             line = found.split("\n")[0].removesuffix("\r")
             if not line or "\0" in line:
-                raise Failure(f"the password from {_place(secret)} is {'not text' if line else 'empty'}")
-            return line
+                raise Failure(f"the {asked.what} from {place(secret)} is {'not text' if line else 'empty'}")
+            return Found(place(secret), line)
     raise Failure(
-        f"no password for {auth.user}: looked in {', then '.join(_place(secret) for secret in auth.password)}",
-        advice="auth.password says where it is",
+        f"no {asked.what} for {asked.user}: looked in {', then '.join(place(secret) for secret in secrets)}",
+        advice=f"auth.{asked.what} says where it is",
     )
 
 
@@ -44,7 +77,7 @@ def _no_core() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
 
 
-def _place(secret: Secret) -> str:
+def place(secret: Secret) -> str:
     """Where a secret is, in words that do not tell it."""
     if secret.form == "literal":
         return "the configuration"
@@ -53,87 +86,108 @@ def _place(secret: Secret) -> str:
         "keyring": f"the keyring (service {value})",
         "command": f"the command {value}",
         "file": value,
+        "netrc": f"the netrc file {value}",
+        "credential": f"the systemd credential {value}",
         "env": f"the environment variable {value}",
     }[secret.form]
 
 
-def _literal(secret: Secret, user: str) -> str | None:
+def _literal(secret: Secret, asked: Asked) -> str | None:
     return str(secret.value)
 
 
-def _environment(secret: Secret, user: str) -> str | None:
+def _environment(secret: Secret, asked: Asked) -> str | None:
     return os.environ.get(str(secret.value))
 
 
-def _file(secret: Secret, user: str) -> str | None:
+def _file(secret: Secret, asked: Asked) -> str | None:
+    return _read(str(secret.value), asked.what)
+
+
+def _credential(secret: Secret, asked: Asked) -> str | None:
+    """As LoadCredential= of systemd gives it (systemd.exec(5)): a file of root's or of the service's user."""
+    name, folder = str(secret.value), os.environ.get("CREDENTIALS_DIRECTORY", "")
+    if "/" in name or name in (".", ".."):
+        raise Failure(f"{name} is no name of a systemd credential", advice="it is a name without a slash")
+    return _read(f"{folder}/{name}", asked.what) if folder.startswith("/") else None
+
+
+def _netrc(secret: Secret, asked: Asked) -> str | None:
     path = str(secret.value)
+    text = _read(path, "netrc")
+    if text is None:
+        return None
+    from muawrap.submission import netrc
+
+    return netrc.password(netrc.entries(text, path), asked.hosts, asked.user)
+
+
+def _read(path: str, what: str) -> str | None:
+    """The text of a file that holds a secret; None where there is no such file. Raises Failure."""
     try:
         contents = trust.read(path, limit=LIMIT)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except Failure as failure:
+        failure.advice = _group_that_may_read(path, failure) or failure.advice
+        raise
     if contents.mode & 0o022:
-        raise Failure(f"the password file {path} is writable by others", advice=f"chmod go-w {path}")
+        raise Failure(f"the {what} file {path} is writable by others", advice=f"chmod go-w {path}")
     if contents.mode & 0o004 and contents.owner != 0:
-        raise Failure(f"the password file {path} is readable by everybody", advice=f"chmod 600 {path}")
+        raise Failure(f"the {what} file {path} is readable by everybody", advice=f"chmod 600 {path}")
     return contents.text
 
 
-def _keyring(secret: Secret, user: str) -> str | None:
-    try:
-        keyring = extras.load("keyring", "auth.password from the keyring")
-        found: str | None = keyring.get_password(str(secret.value), user)
-    except Failure:
-        raise
-    except Exception as error:  # every back end has exceptions of its own
-        raise Failure(
-            f"the keyring cannot be read: {type(error).__name__}: {error}",
-            advice="cron and ssh have no session and no keyring: use password = { command = ... } or { file = ... }",
-        ) from error
-    return found
+def _group_that_may_read(path: str, failure: Failure) -> str:
+    """What one must be to read a file that several users share, as advice; "" where it is not shared."""
+    if not isinstance(failure.__cause__, PermissionError):
+        return ""
+    with contextlib.suppress(ImportError, OSError, KeyError):  # it only explains
+        import grp
+        import pwd
+
+        status = os.stat(path)
+        if status.st_mode & 0o040 and status.st_gid not in (os.getegid(), *os.getgroups()):
+            group, user = grp.getgrgid(status.st_gid).gr_name, pwd.getpwuid(os.geteuid()).pw_name
+            return f"the group {group} may read it, and {user} is not in that group"
+    return ""
 
 
-def _command(secret: Secret, user: str) -> str | None:
+def _keyring(secret: Secret, asked: Asked) -> str | None:
+    from muawrap.submission import keyrings
+
+    return keyrings.password(str(secret.value), asked.user)
+
+
+def _command(secret: Secret, asked: Asked) -> str | None:
     """What a command prints: no shell, no standard input, no terminal; a helper asks by a window or by gpg-agent."""
-    import signal
-    import subprocess
+    from muawrap.submission import helper
 
     words = list(secret.value) if not isinstance(secret.value, str) else [secret.value]
     try:
-        process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
-        )
+        status, output = helper.run(words, LIMIT)
+    except TimeoutError:
+        raise Failure(
+            f"the {asked.what} command {words[0]} took longer than {helper.SECONDS} s", lead=TRY_AGAIN
+        ) from None
+    except OverflowError:
+        raise Failure(f"the {asked.what} command {words[0]} printed more than {LIMIT} octets") from None
     except OSError as error:
-        raise Failure(f"cannot run the password command {words[0]}: {error.strerror}") from error
-    assert process.stdout is not None
-    deadline = time.monotonic() + COMMAND_SECONDS
-    late = Failure(f"the password command {words[0]} took longer than {COMMAND_SECONDS} s", lead=TRY_AGAIN)
-    output = b""
-    try:
-        with process.stdout as pipe:
-            while True:
-                if not select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                    raise late
-                part = os.read(pipe.fileno(), LIMIT)
-                if not part:
-                    break
-                output += part
-                if len(output) > LIMIT:
-                    raise Failure(f"the password command {words[0]} printed more than {LIMIT} octets")
-        try:
-            status = process.wait(max(0.1, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            raise late from None
-    except BaseException:
-        # The whole group, and before wait() frees its number. What sudo made root's is not ours to kill or wait for.
-        with contextlib.suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(KILLED_SECONDS)
-        raise
+        raise Failure(f"cannot run the {asked.what} command {words[0]}: {error.strerror}") from error
     if status:
         ended = f"exit status {status}" if status > 0 else f"signal {-status}"
-        raise Failure(f"the password command {words[0]} failed with {ended}", advice="run it by hand")
+        lead = TRY_AGAIN if status == os.EX_TEMPFAIL else REFUSED
+        what = f"the {asked.what} command {words[0]} failed with {ended}"
+        raise Failure(what, lead=lead, advice="run it by hand")
     return output.decode("utf-8", "surrogateescape")
 
 
-_FORMS = {"literal": _literal, "keyring": _keyring, "command": _command, "file": _file, "env": _environment}
+_FORMS = {
+    "literal": _literal,
+    "keyring": _keyring,
+    "command": _command,
+    "file": _file,
+    "netrc": _netrc,
+    "credential": _credential,
+    "env": _environment,
+}
