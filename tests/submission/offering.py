@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
@@ -11,11 +12,24 @@ from muawrap.failure import Failure
 from muawrap.mail import Auth, Body, Recipient, SmartHost, Timeouts, Tls, Transaction, Way
 from muawrap.submission.deliver import deliver
 from tests.support.canary import CANARY, assert_silent
+from tests.support.server import Action, Channel, Raw
 
 PATIENT = Timeouts(connect=5, greeting=5, command=5, data=5, final=5)
 HEADER = b"From: me@client.example\nTo: you@example.net\nSubject: hello\n"
 ANY_SIZE = ("8BITMIME",)  # extensions of a server that takes BIG
 BIG = 24 * 1024 * 1024  # octets; more than the kernel's buffers hold for a server that does not read
+
+
+class Heard(Raw):
+    """What a server does once it has read the client's hello."""
+
+    def __init__(self, then: Action) -> None:
+        super().__init__(b"in place of the handshake")
+        self.then = then
+
+    def perform(self, channel: Channel) -> None:
+        channel.receive()
+        self.then.perform(channel)
 
 
 class HasPort(Protocol):
@@ -27,7 +41,8 @@ def smart_host(
 ) -> SmartHost:
     """A smart host at a server or port; the policy is the one its scheme has by default. Tls fields go into `tls`."""
     port = where if isinstance(where, int) else where.port
-    secure = {name: str(fields.pop(name)) for name in ("ca_file", "server_name", "min_version") if name in fields}
+    given: dict[str, Any] = {name: fields.pop(name) for name in Tls._fields if name in fields}
+    secure: dict[str, Any] = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
     tls = Tls(policy or ("if-offered" if scheme == "smtp" else "required"), **secure)
     fields.setdefault("timeouts", PATIENT)
     return SmartHost(f"{scheme}://{address}:{port}", scheme, address, port, tls=tls, **fields)

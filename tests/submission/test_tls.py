@@ -4,132 +4,30 @@ from __future__ import annotations
 
 import ssl
 import time
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from muawrap.failure import REFUSED, TRY_AGAIN, Failure, Stage
-from muawrap.mail import Receipt, SmartHost
-from muawrap.submission import smarthosts
+from muawrap.mail import Receipt
+from muawrap.submission import certificate, smarthosts
 from muawrap.submission.connection import Connection
 from muawrap.submission.deliver import deliver
-from tests.submission.offering import ANY_SIZE, BIG, failure_of, login, offer, smart_host
-from tests.support.certificates import Authority
-from tests.support.server import Action, Channel, Drop, Raw, Reset, Script, Server, Silence, Then, Wait
+from muawrap.submission.opening import Opening
+from muawrap.submission.ready import ready
+from tests.submission.offering import ANY_SIZE, BIG, Heard, failure_of, login, offer, smart_host
+from tests.support.canary import CANARY
+from tests.support.certificates import Authority, issue
+from tests.support.program import Program
+from tests.support.server import Action, Drop, Raw, Reset, Script, Server, Silence, Then, Wait
 
-
-class Heard(Raw):
-    """What a server does once it has read the client's hello."""
-
-    def __init__(self, then: Action) -> None:
-        super().__init__(b"in place of the handshake")
-        self.then = then
-
-    def perform(self, channel: Channel) -> None:
-        channel.receive()
-        self.then.perform(channel)
-
-
-BROKEN: dict[str, Script] = {
-    "broken": {"handshake": Heard(Raw(b"this is not TLS\r\n"))},
-    "reset": {"handshake": Heard(Reset())},
-    "reset at once": {"handshake": Reset()},
-}
+BROKEN: Script = {"handshake": Heard(Raw(b"this is not TLS\r\n"))}
 
 
 @pytest.fixture
 def ca_file(authority: Authority, tmp_path: Path) -> Path:
     return authority.ca_file(tmp_path / "ca.pem")
-
-
-def server_of(kind: str, authority: Authority, scheme: str, **fields: Any) -> Server:
-    """good: vouched for; plain: no TLS; wrong: for another name; broken, reset: the handshake fails."""
-    if kind == "plain":
-        return Server(**fields)
-    script = BROKEN.get(kind, {})
-    context = authority.server_context(*(["other.example"] if kind == "wrong" else []))
-    return Server(script, context=context, implicit_tls=scheme == "submissions", **fields)
-
-
-OUTCOMES = [
-    # policy, kind of server -> how it was sent, or the stage and words of the failure; connections made
-    *[("required", "good", scheme, "TLSv1.3", 1) for scheme in ("smtp", "submission", "submissions")],
-    *[("required", "plain", scheme, (Stage.STARTTLS, "does not offer TLS"), 1) for scheme in ("smtp", "submission")],
-    ("required", "plain", "submissions", (Stage.TLS, "does not speak TLS at once"), 1),
-    *[("required", "wrong", scheme, (Stage.TLS, "not good"), 1) for scheme in ("smtp", "submission", "submissions")],
-    *[("required", "broken", scheme, (Stage.TLS, "not TLS"), 1) for scheme in ("smtp", "submission")],
-    ("required", "broken", "submissions", (Stage.TLS, "does not speak TLS at once"), 1),
-    *[("required", "reset", scheme, (Stage.TLS, "lost"), 1) for scheme in ("smtp", "submission", "submissions")],
-    *[("required", "reset at once", scheme, (Stage.TLS, "lost"), 1) for scheme in ("smtp", "submission")],
-    *[("if-offered", "good", scheme, "TLSv1.3", 1) for scheme in ("smtp", "submission", "submissions")],
-    *[("if-offered", "plain", scheme, "none", 1) for scheme in ("smtp", "submission")],
-    ("if-offered", "plain", "submissions", (Stage.TLS, "does not speak TLS at once"), 1),
-    *[("if-offered", "wrong", scheme, "TLSv1.3 unverified", 2) for scheme in ("smtp", "submission", "submissions")],
-    *[("if-offered", kind, scheme, "none", 2) for kind in BROKEN for scheme in ("smtp", "submission")],
-    ("if-offered", "broken", "submissions", (Stage.TLS, "does not speak TLS at once"), 1),
-    *[("none", kind, scheme, "none", 1) for kind in ("good", "wrong", "broken") for scheme in ("smtp", "submission")],
-]
-
-
-@pytest.mark.row("T2", "T3")
-@pytest.mark.parametrize(("policy", "kind", "scheme", "outcome", "connections"), OUTCOMES)
-def test_the_policy_decides(
-    policy: str,
-    kind: str,
-    scheme: str,
-    outcome: str | tuple[Stage, str],
-    connections: int,
-    authority: Authority,
-    ca_file: Path,
-) -> None:
-    """C1: required is verified or the host fails; if-offered takes what there is; none is clear."""
-    with server_of(kind, authority, scheme) as server:
-        transaction = offer(smart_host(server, scheme, policy=policy, ca_file=ca_file))
-        if isinstance(outcome, str):
-            assert deliver(transaction).tls == outcome
-            sessions = server.finished()
-            assert sessions[-1].tls == (outcome != "none")
-            assert len(server.accepted) == 1
-        else:
-            failure = failure_of(transaction)
-            assert failure.stage is outcome[0]
-            assert outcome[1] in failure.what
-            sessions = server.finished()
-            assert server.messages == []
-        assert len(sessions) == connections
-
-
-@pytest.mark.row("T3")
-@pytest.mark.parametrize("scheme", ["submission", "submissions"])
-@pytest.mark.parametrize(
-    ("flaw", "reason"),
-    [
-        ("name", "IP address mismatch"),
-        ("expired", "certificate has expired"),
-        ("unknown", "unable to get local issuer certificate"),
-    ],
-)
-def test_a_certificate_that_is_not_good_is_named_and_nothing_is_said(
-    flaw: str, reason: str, scheme: str, authority: Authority, tmp_path: Path
-) -> None:
-    """C1: wrong name, expired, unknown CA; no AUTH and no MAIL, and a refusal, since waiting mends nothing."""
-    trusted = Authority() if flaw == "unknown" else authority
-    certificate = {
-        "name": authority.certificate("127.0.0.2", "other.example"),
-        "expired": authority.certificate("127.0.0.1", not_after=datetime(2020, 1, 1, tzinfo=timezone.utc)),
-        "unknown": authority.certificate("127.0.0.1"),
-    }[flaw]
-    context = authority.server_context(certificate=certificate)
-    with Server(context=context, implicit_tls=scheme == "submissions", users={"alice": "s3cret"}) as server:
-        ca_file = trusted.ca_file(tmp_path / "trusted.pem")
-        failure = failure_of(offer(smart_host(server, scheme, ca_file=ca_file, auth=login())))
-        assert (failure.stage, failure.lead) == (Stage.TLS, REFUSED)
-        assert reason in failure.what
-        assert failure.advice
-        [session] = server.finished()
-        assert not {b"AUTH", b"MAIL"} & {command[:4] for command in session.commands}
 
 
 def test_another_name_can_be_verified(authority: Authority, ca_file: Path) -> None:
@@ -141,19 +39,6 @@ def test_another_name_can_be_verified(authority: Authority, ca_file: Path) -> No
 
 
 @pytest.mark.row("T3")
-def test_a_wildcard_is_good_for_one_label(authority: Authority, ca_file: Path) -> None:
-    """C1: RFC 9525, 6.3."""
-    with Server(context=authority.server_context("*.mail.example")) as server:
-
-        def named(name: str) -> SmartHost:
-            return smart_host(server, "submission", ca_file=ca_file, server_name=name)
-
-        assert deliver(offer(named("a.mail.example"))).tls == "TLSv1.3"
-        assert "mismatch" in failure_of(offer(named("a.b.mail.example"))).what
-        assert "mismatch" in failure_of(offer(named("mail.example"))).what
-
-
-@pytest.mark.row("T3")
 def test_an_old_version_is_refused(authority: Authority, ca_file: Path) -> None:
     """C1: tls.min_version."""
     versions = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_2)
@@ -161,29 +46,6 @@ def test_an_old_version_is_refused(authority: Authority, ca_file: Path) -> None:
         assert deliver(offer(smart_host(server, "submission", ca_file=ca_file))).tls == "TLSv1.2"
         failure = failure_of(offer(smart_host(server, "submission", ca_file=ca_file, min_version="1.3")))
         assert failure.stage is Stage.TLS
-
-
-@pytest.mark.parametrize("content", [None, b"", b"no certificate"])
-def test_a_ca_file_that_is_not_good_fails_before_anybody_is_called(tmp_path: Path, content: bytes | None) -> None:
-    """B3: nothing touches the network until everything local has succeeded."""
-    ca_file = tmp_path / "ca.pem"
-    if content is not None:
-        ca_file.write_bytes(content)
-    with Server() as server:
-        for scheme in ("smtp", "submission"):
-            failure = failure_of(offer(smart_host(server, scheme, ca_file=ca_file)))
-            assert failure.stage is Stage.TLS
-            assert failure.what.startswith(f"cannot use the CA file {ca_file}: ")
-            assert failure.advice == "tls.ca_file names it"
-            assert failure.host == f"127.0.0.1:{server.port}"
-        assert server.finished() == []
-
-
-def test_a_folder_of_certificates_is_taken_too(authority: Authority, tmp_path: Path) -> None:
-    """C1: /etc/ssl/certs is one; an empty one trusts nobody."""
-    with Server(context=authority.server_context()) as server:
-        failure = failure_of(offer(smart_host(server, "submission", ca_file=tmp_path)))
-        assert "unable to get local issuer certificate" in failure.what
 
 
 # -- which scheme to use
@@ -312,7 +174,7 @@ def test_a_name_that_no_certificate_could_have_is_a_refusal(authority: Authority
 
 def test_no_command_follows_a_broken_handshake(authority: Authority, ca_file: Path) -> None:
     """C1: QUIT would go out in the clear, into somebody's half of TLS."""
-    with server_of("broken", authority, "submission") as server:
+    with Server(BROKEN, context=authority.server_context()) as server:
         failure_of(offer(smart_host(server, "submission", ca_file=ca_file)))
         [session] = server.finished()
         assert b"QUIT" not in session.raw
@@ -384,7 +246,7 @@ def test_a_failed_reconnect_tells_what_failed_before_it(
     """C6: the host had been connected, so that no second round is due, and TLS was the trouble."""
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
-    with server_of("broken", authority, "smtp") as server:
+    with Server(BROKEN, context=authority.server_context()) as server:
         host = smart_host(server)
         real = smarthosts.addresses
         ports = iter([server.port, closed_port])
@@ -393,3 +255,79 @@ def test_a_failed_reconnect_tells_what_failed_before_it(
         assert failure.stage is Stage.TLS
         assert isinstance(failure.__cause__, Failure)
         assert slept == []
+
+
+# -- verify = false
+
+
+@pytest.mark.parametrize("scheme", ["submission", "submissions"])
+def test_where_any_certificate_will_do_every_line_says_so(scheme: str, program: Program) -> None:
+    """C1: encrypted, and no more than that; the line of a failure says it as the log does."""
+    context = issue("other.example", age=9).served()
+    with Server([{}, {"MAIL": "550 no"}], context=context, implicit_tls=scheme == "submissions") as server:
+        program.configure(
+            program.smart_hosts(f"{scheme}://127.0.0.1:{server.port}")
+            + f'from = "me@client.example"\nlog = "{program.log_file}"\n[tls]\nverify = false\n'
+        )
+        assert program.run("you@example.net", stdin=b"Subject: hello\n\n").status == 0
+        assert program.run("you@example.net", stdin=b"Subject: hello\n\n").status == 1
+        sent, failed = program.log.splitlines()
+    assert f'host="127.0.0.1:{server.port} (verify = false)" tls="TLSv1.3 unverified"' in sent
+    assert f"127.0.0.1:{server.port} (verify = false) refused the sender: 550 no" in failed
+
+
+@pytest.mark.row("T4")
+@pytest.mark.parametrize("allowed", [False, True])
+@pytest.mark.parametrize("policy", ["required", "if-offered"])
+def test_a_password_needs_more_than_any_certificate(policy: str, allowed: bool) -> None:
+    """C1: whoever switches verification off has to allow AUTH in so many words."""
+    with Server(context=issue("127.0.0.1").served(), users={"alice": CANARY}) as server:
+        auth = login(allow_plaintext=allowed)
+        transaction = offer(smart_host(server, "submission", policy=policy, verify=False, auth=auth))
+        if allowed:
+            receipt = deliver(transaction)
+            assert (receipt.tls, receipt.user) == ("TLSv1.3 unverified", "alice")
+        else:
+            failure = failure_of(transaction)
+            assert (failure.stage, failure.what) == (
+                Stage.AUTH,
+                "the connection is not protected (TLS: TLSv1.3 unverified)",
+            )
+            assert b"AUTH" not in server.finished()[0].raw
+
+
+# -- the facts
+
+
+@pytest.mark.parametrize("how", ["chain", "pin", "nothing"])
+def test_the_facts_of_a_connection(how: str, tmp_path: Path) -> None:
+    """A3: version, cipher, whom the certificate is for, and for how long, and what has vouched for it."""
+    root = issue(common_name="Trusted Root", ca=True)
+    middle = issue(by=root, common_name="Middle", ca=True)
+    shown = issue("127.0.0.1", "mail.example", by=middle, lasts=31, age=1)._replace(behind=(middle,))
+    fields: dict[str, Any] = {"verify": how != "nothing", "ca_file": root.file(tmp_path / "ca.pem")}
+    if how == "pin":
+        fields["fingerprint"] = (shown.pins[1],)
+    with Server(context=shown.served(), implicit_tls=True) as server:
+        connection = ready(Opening(smart_host(server, "submissions", **fields)), "client.example", None)
+        facts = certificate.facts(connection.sock, connection.smart_host, connection.verified)
+        connection.leave()
+    assert facts is not None
+    assert facts.cipher.startswith("TLS_")
+    assert facts == certificate.Facts(
+        "TLSv1.3",
+        facts.cipher,
+        "127.0.0.1, mail.example",
+        "Middle",
+        29,
+        {"chain": "chain to Trusted Root", "pin": "pinned", "nothing": "unverified"}[how],
+        shown.pins[0],
+    )
+
+
+def test_a_connection_in_the_clear_has_no_facts() -> None:
+    """A3: None, and no guess."""
+    with Server() as server:
+        connection = ready(Opening(smart_host(server)), "client.example", None)
+        assert certificate.facts(connection.sock, connection.smart_host, connection.verified) is None
+        connection.leave()

@@ -1,20 +1,16 @@
-"""TLS in words: whom a certificate is for, what is wrong with it, and which scheme the server wants."""
+"""TLS that failed, in words: what is wrong with a certificate, and which scheme the server wants."""
 
 from __future__ import annotations
 
-import hashlib
 import select
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
-NAMED = 3  # names of a certificate that are told; some have a hundred
-NAME_LIMIT = 64  # characters of one; a label has at most 63
-
-Certificate = Mapping[str, Any]
-"""As SSLSocket.getpeercert() gives it, with the whole certificate under "der"."""
+from muawrap.submission import pins
+from muawrap.submission.certificate import Certificate, chain, fingerprint, issuer, names, part
 
 
 class Flaw(NamedTuple):
@@ -34,54 +30,36 @@ class Sign(NamedTuple):
     what: str  # empty: the words as they are
     cause: str
     advice: str
+    lasts: bool = False  # until somebody does something about it
 
 
-def handshake(error: ssl.SSLError | ValueError, sock: socket.socket | None, at_once: bool) -> tuple[str, str]:
-    """What went wrong in a handshake on this socket, still open, and the advice that goes with it."""
+class Trouble(NamedTuple):
+    """What went wrong, the advice that goes with it, and whether it will be the same the next time."""
+
+    what: str
+    advice: str = ""
+    lasts: bool = False
+
+
+def handshake(error: ssl.SSLError | ValueError, sock: socket.socket | None, at_once: bool) -> Trouble:
+    """What went wrong in a handshake on this socket, still open."""
     if isinstance(error, ssl.SSLCertVerificationError):
         flaw = next((flaw for flaw in FLAWS if error.verify_code in flaw.codes), FLAWS[-1])
         shown = chain(sock)
         facts = flaw.facts(shown) if shown else ""
         words = str(error.verify_message).rstrip(".")
-        return f"the certificate is not good: {words}{facts and f' ({facts})'}", flaw.advice
+        return Trouble(f"the certificate is not good: {words}{facts and f' ({facts})'}", flaw.advice, lasts=True)
     if isinstance(error, ssl.SSLEOFError):
-        return "the server closed the connection", ""
+        return Trouble("the server closed the connection")
     reason = (getattr(error, "reason", None) or str(error)).replace("_", " ").lower()
     for sign in SIGNS:
         if sign.at_once in (None, at_once) and any(word in reason for word in sign.words):
-            return sign.what or f"TLS failed: {reason}", sign.advice
-    return f"TLS failed: {reason}", ""
+            return Trouble(sign.what or f"TLS failed: {reason}", sign.advice, sign.lasts)
+    # Of the rest, a name that no certificate could have lasts.
+    return Trouble(f"TLS failed: {reason}", lasts=not isinstance(error, ssl.SSLError))
 
 
-# -- the certificate ------------------------------------------------------------------------------------------------
-
-
-def chain(sock: socket.socket | None) -> list[Certificate]:
-    """The certificates of a handshake that nothing verified, or that failed on them; empty where they cannot be had.
-
-    getpeercert() tells nothing of those. OpenSSL 3 keeps what the server showed, and the ssl module can read it; it is
-    public only since Python 3.13, and there as DER only. A second connection without verification would tell as much,
-    but could meet another server, and nobody asked for it.
-    """
-    try:
-        return [
-            {**certificate.get_info(), "der": certificate.public_bytes(2)}  # 2 is DER
-            for certificate in sock._sslobj.get_unverified_chain()  # type: ignore[union-attr]
-        ]
-    except Exception:  # what a stranger sent may be anything, and it only explains
-        return []
-
-
-def names(certificate: Certificate) -> str:
-    """The names and addresses a certificate is for, up to three of them; empty where it has none."""
-    found = [name for kind, name in certificate.get("subjectAltName", ()) if kind in ("DNS", "IP Address")]
-    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
-    return ", ".join(map(_cut, found[:NAMED])) + more
-
-
-def part(certificate: Certificate, whose: str, name: str) -> str:
-    """One part of the name of "subject" or "issuer"."""
-    return next((_cut(value) for parts in certificate.get(whose, ()) for key, value in parts if key == name), "")
+# -- facts about what the server showed, its own certificate first ---------------------------------------------------
 
 
 def _names(shown: list[Certificate]) -> str:
@@ -92,16 +70,15 @@ def _names(shown: list[Certificate]) -> str:
     return "it names no host" + (f", and the common name {common} does not count" if common else "")
 
 
-def _cut(name: str) -> str:
-    return name if len(name) <= NAME_LIMIT else name[:NAME_LIMIT] + "..."
-
-
 def _dates(shown: list[Certificate]) -> str:
     """From when to when the one that is out of date is valid; it need not be the server's own."""
     now = time.time()
     clock = f"the clock here says {time.strftime('%Y-%m-%d', time.gmtime(now))}"
     for certificate in shown:
-        begins, ends = (ssl.cert_time_to_seconds(certificate[key]) for key in ("notBefore", "notAfter"))
+        try:
+            begins, ends = (ssl.cert_time_to_seconds(certificate[key]) for key in ("notBefore", "notAfter"))
+        except ValueError:  # what a stranger calls a date
+            continue
         if not begins <= now <= ends:
             word, moment = ("until", ends) if now > ends else ("from", begins)
             return f"valid {word} {time.strftime('%Y-%m-%d', time.gmtime(moment))}, and {clock}"
@@ -109,7 +86,17 @@ def _dates(shown: list[Certificate]) -> str:
 
 
 def _fingerprint(shown: list[Certificate]) -> str:
-    return f"SHA-256 {hashlib.sha256(shown[0]['der']).hexdigest()}"
+    return f"SHA-256 {fingerprint(shown[0])}"
+
+
+def _fingerprints(shown: list[Certificate]) -> str:
+    return "SHA-256 " + ", of its public key ".join(pins.fingerprints(shown[0]["der"]))
+
+
+def _issuer(shown: list[Certificate]) -> str:
+    """Of the last certificate the server showed, which nobody here can vouch for."""
+    by = issuer(shown[-1])
+    return _fingerprint(shown) + (f", issued by {by}" if by else "")
 
 
 FLAWS = (
@@ -126,10 +113,40 @@ FLAWS = (
         "its owner must renew it, unless the clock here is wrong",
     ),
     Flaw(
-        (2, 18, 19, 20, 21),
+        (18, 19),
         _fingerprint,
-        "The certificate is self-signed, or signed by an authority this machine does not know.",
-        "if the fingerprint is the right one, tls.ca_file names the certificate or its authority",
+        "The certificate, or the authority the server shows with it, vouches for itself alone.",
+        "if the fingerprint is the right one, tls.fingerprint takes it; tls.ca_file names a private CA",
+    ),
+    Flaw(
+        (2, 20, 21),
+        _issuer,
+        "This machine does not know the authority, or the server leaves out a certificate between the two.",
+        "tls.ca_file names a private CA, tls.fingerprint one certificate; public CAs come with ca-certificates",
+    ),
+    Flaw(
+        (50,),
+        _fingerprints,
+        "It has none of the fingerprints in tls.fingerprint, neither its own nor that of its public key.",
+        "somebody may stand in between; if the server has a new certificate, put its fingerprint into tls.fingerprint",
+    ),
+    Flaw(
+        (26,),
+        _fingerprint,
+        "The certificate is not for servers, but for clients, or for signing mail.",
+        "the server needs a certificate for servers (extendedKeyUsage serverAuth)",
+    ),
+    Flaw(
+        (24, 25, 32, 47, 48, 49, 51, 52, 53, 79),
+        _issuer,
+        "Whoever signed it may not sign certificates, or none for this name (name constraints).",
+        "its owner needs one from another authority; do not trust this one",
+    ),
+    Flaw(
+        (66, 67, 68),
+        _fingerprint,
+        "A key or a signature is too weak: RSA of less than 2048 bits, or SHA-1.",
+        "the server needs a new certificate, of today's strength",
     ),
     Flaw(
         (),
@@ -171,6 +188,38 @@ SIGNS = (
         "",
         "The server has no certificate for the name in the URL.",
         "tls.server_name is the name that is asked for",
+    ),
+    Sign(
+        ("alert certificate required",),
+        None,
+        "the server wants a client certificate",
+        "It takes nobody without one.",
+        "tls.client_cert names it",
+        lasts=True,
+    ),
+    Sign(
+        (
+            "alert unknown ca",
+            "alert bad certificate",
+            "alert certificate expired",
+            "alert certificate revoked",
+            "alert certificate unknown",
+            "alert unsupported certificate",
+            "alert access denied",
+            "alert decrypt error",
+        ),
+        None,
+        "",
+        "The server does not take the client certificate that we show it.",
+        "tls.client_cert names it: the server's owner must know it, or who issued it",
+        lasts=True,
+    ),
+    Sign(
+        ("alert handshake failure",),
+        None,
+        "",
+        "Server and client have no cipher in common, or the server wants a client certificate.",
+        "tls.client_cert names a client certificate, where the server wants one",
     ),
     Sign(
         ("key too small", "md too weak"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 from muawrap.failure import Failure, Stage
@@ -10,39 +9,46 @@ from muawrap.mail import SmartHost
 from muawrap.submission import secrets
 from muawrap.submission.dial import Dial
 
-CA_LIMIT = 16 * 1024 * 1024  # octets; a bundle of all authorities there are has less than one million
-
 
 class Opening:
     """One smart host about to be talked to; `failure` says why it cannot be.
 
-    It is made before smtplib and ssl are loaded, so that the network works while they are.
+    It is made before smtplib and ssl are loaded, so that the network works while they are. Without `begin` the
+    connection is begun when it is taken, for those who want to know how long it takes.
     """
 
-    def __init__(self, host: SmartHost) -> None:
+    def __init__(self, host: SmartHost, begin: bool = True) -> None:
         self.host = host
         total = host.timeouts.total
         self.end = time.monotonic() + total if total else float("inf")
-        self.password = ""
+        self.password = self.token = ""
         self.failure: Failure | None = None
         self.dial: Dial | None = None
         stage = Stage.AUTH
         try:
-            self.password = secrets.password(host.auth) if host.auth.user else ""
+            self._find_secret()
             stage = Stage.TLS
-            if host.tls.ca_file and host.tls.policy != "none" and not os.path.isdir(host.tls.ca_file):
-                if os.path.exists(host.tls.ca_file) and not os.path.isfile(host.tls.ca_file):  # a fifo would hold us up
-                    raise Failure(_cannot_use(host, "it is not a regular file"), advice="tls.ca_file names it")
-                with open(host.tls.ca_file, "rb") as file:
-                    if b"-----BEGIN " not in file.read(CA_LIMIT):
-                        raise Failure(_cannot_use(host, "it holds no certificate"), advice="tls.ca_file names it")
+            if (host.tls.ca_file or host.tls.client_cert) and host.tls.policy != "none":
+                from muawrap.submission import certfiles
+
+                certfiles.check(host.tls)
         except Failure as failure:
             self.failure = Failure(failure.what, lead=failure.lead, stage=stage, host=str(host), advice=failure.advice)
-        except OSError as error:
-            what = _cannot_use(host, (error.strerror or str(error)).lower())
-            self.failure = Failure(what, stage=stage, host=str(host), advice="tls.ca_file names it")
         else:
-            self.dial = Dial(host, self.end)
+            self.dial = Dial(host, self.end) if begin else None
+
+    def _find_secret(self) -> None:
+        """The password, or the token where nothing else can be used: it may take a while, or not be there."""
+        auth = self.host.auth
+        if secrets.needs_password(auth):
+            self.password = secrets.password(auth, self.names)
+        elif auth.token:
+            self.token = secrets.token(auth, self.names)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the host is called: as its certificate may call it, where it was found by DNS."""
+        return self.host.names or (self.host.host,)
 
     def take(self) -> Dial:
         """The connection under way, once; a new one after that."""
@@ -53,7 +59,3 @@ class Opening:
         """Give up a connection that nobody took."""
         if self.dial is not None:
             self.dial.close()
-
-
-def _cannot_use(host: SmartHost, why: str) -> str:
-    return f"cannot use the CA file {host.tls.ca_file}: {why}"

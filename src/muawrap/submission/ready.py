@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 
 from muawrap.failure import REFUSED, Failure, Stage
 from muawrap.mail import SmartHost
-from muawrap.submission import sasl, tls
+from muawrap.submission import sasl, secrets, tls
 from muawrap.submission.connection import Connection, Trace
 from muawrap.submission.opening import Opening
 
 _TLS_IS_NEEDED = "AUTH goes over verified TLS only: use submissions:// or submission://, or auth.allow_plaintext"
+_TLS_AT_ONCE = "submissions:// is TLS at once; tls.policy decides"
+_VERIFIED_IS_NEEDED = "with tls.verify = false AUTH needs auth.allow_plaintext; better name the tls.fingerprint"
+
+Make = Callable[[SmartHost, str, Trace | None, float], Connection]
+"""What makes the connection of each attempt: host, our own name, trace, and the end of timeouts.total."""
 
 
-def ready(opening: Opening, hostname: str, trace: Trace | None) -> Connection:
+def ready(opening: Opening, hostname: str, trace: Trace | None, make: Make = Connection) -> Connection:
     """A connection that stands where MAIL may follow: TLS by the policy, AUTH where a user is set. Raises Failure."""
     if opening.failure is not None:
         raise opening.failure
@@ -22,13 +28,14 @@ def ready(opening: Opening, hostname: str, trace: Trace | None) -> Connection:
     broken = Failure("no attempt was made")
     contexts = _contexts(opening)
     for secure in _attempts(host):
-        if secure is False and not isinstance(broken.__cause__, ssl.SSLCertVerificationError):
+        retried = broken.stage is not None
+        if retried and secure is False and not isinstance(broken.__cause__, ssl.SSLCertVerificationError):
             continue  # it was not the certificate that stood in the way
-        connection = Connection(host, hostname, trace, opening.end)
+        connection = make(host, hostname, trace, opening.end)
         connection.contexts = contexts
-        if opening.password:
+        for secret in filter(None, (opening.password, opening.token)):
             # From the first word on: another host of the list may have learned it already.
-            connection.hide(*sasl.forms(host.auth.user, opening.password))
+            connection.hide(*sasl.forms(host.auth.user, secret))
         try:
             connection.connect(dial=opening.take())
             if at_once:
@@ -37,7 +44,7 @@ def ready(opening: Opening, hostname: str, trace: Trace | None) -> Connection:
             connection.ehlo()
             if not at_once and secure is not None:
                 _starttls(connection, secure)
-            _authenticate(connection, opening.password)
+            _authenticate(connection, opening)
             return connection
         except BaseException as error:
             connection.leave()
@@ -55,18 +62,20 @@ def _attempts(host: SmartHost) -> tuple[bool | None, ...]:
     """TLS as it is tried, each on a new connection: verified, encrypted only, none (muawrap.toml(5), tls.policy)."""
     if host.tls.policy == "none":
         return (None,)
-    if host.tls.policy == "required" or (host.auth.user and not host.auth.allow_plaintext):
-        return (True,)
-    return (True, False) if host.scheme == "submissions" else (True, False, None)
+    verified = not host.tls.is_unverified
+    if host.tls.is_required or (host.auth.is_wanted and not host.auth.allow_plaintext):
+        return (verified,)
+    encrypted = (True, False) if verified else (False,)
+    return encrypted if host.scheme == "submissions" else (*encrypted, None)
 
 
 def _contexts(opening: Opening) -> dict[bool, ssl.SSLContext]:
-    """What TLS is going to need, made while the connection is under way. Raises Failure for a CA file that is none."""
+    """What TLS is going to need, made while the connection is under way. Raises Failure for a file that cannot be."""
     host = opening.host
-    if host.tls.policy != "required" and not (host.tls.ca_file and host.tls.policy == "if-offered"):
+    if not (host.tls.is_required or host.tls.ca_file or host.tls.client_cert):
         return {}
     try:
-        return {True: tls.context(host, verified=True)}
+        return {secure: tls.context(host, secure) for secure in _attempts(host) if secure is not None}
     except Failure as failure:
         opening.close()
         what, advice = failure.what, failure.advice
@@ -74,14 +83,14 @@ def _contexts(opening: Opening) -> dict[bool, ssl.SSLContext]:
 
 
 def _starttls(connection: Connection, verified: bool) -> None:
-    required = connection.smart_host.tls.policy == "required"
+    required = connection.smart_host.tls.is_required
     if not connection.capabilities.offers("STARTTLS"):
         if required:
             connection.stage = Stage.STARTTLS
             raise connection.failure(
                 "the server does not offer TLS",
                 lead=REFUSED,
-                advice="submissions:// is TLS at once; tls.policy decides",
+                advice="tls.policy decides" if connection.smart_host.scheme == "lmtp" else _TLS_AT_ONCE,
             )
         return
     try:
@@ -93,19 +102,94 @@ def _starttls(connection: Connection, verified: bool) -> None:
     connection.ehlo()
 
 
-def _authenticate(connection: Connection, password: str) -> None:
-    auth = connection.smart_host.auth
-    if not auth.user:
+def _authenticate(connection: Connection, opening: Opening) -> None:
+    """AUTH where it is wanted, by the strongest mechanism that may be used.
+
+    No second one follows a refusal, but for one of a channel binding before anything was proved: see scram.
+    """
+    host, auth = connection.smart_host, connection.smart_host.auth
+    if not auth.is_wanted:
         return
     connection.stage = Stage.AUTH
     if not connection.verified and not auth.allow_plaintext:
-        what = f"the connection is not protected (TLS: {connection.tls_name})"
-        raise connection.failure(what, lead=REFUSED, advice=_TLS_IS_NEEDED)
+        raise _not_protected(connection)
     offered = connection.capabilities.mechanisms
-    name = sasl.choose(offered, auth.mechanisms)
+    binding = _binding(connection, offered)
+    shows = bool(host.tls.client_cert) or host.is_local
+    wanted = sasl.wanted(auth, binding is not None, shows)
+    name = sasl.choose(offered, wanted)
     if not name:
-        wanted = " or ".join(auth.mechanisms or sasl.BY_DEFAULT)
-        what = f"AUTH {' '.join(offered)}, but not {wanted}" if offered else "no AUTH"
-        advice = "auth.mechanisms names others" if offered else "a server often offers it after TLS only"
-        raise connection.failure(f"the server offers {what}", lead=REFUSED, advice=advice)
-    connection.auth(sasl.mechanism(name, auth.user, password))
+        raise _not_offered(connection, wanted)
+    if name == "EXTERNAL" and not (connection.verified or host.is_local):
+        raise _not_protected(connection)
+    unbound = binding is not None and any(map(_is_bound, wanted)) and not any(map(_is_bound, offered))
+    channel = sasl.Channel(host.host, host.port, binding, unbound)
+    try:
+        secret = opening.password
+        if name in sasl.BY_TOKEN:
+            secret = opening.token = opening.token or secrets.token(auth, opening.names)
+            connection.hide(*sasl.forms(auth.user, secret))
+        mechanism = _mechanism(name, auth.user, secret, channel)
+    except Failure as failure:
+        raise connection.failure(failure.what, lead=failure.lead, advice=failure.advice) from failure
+    try:
+        connection.auth(mechanism)
+    except Failure as failure:
+        other = sasl.choose(offered, sasl.wanted(auth, binds=False, shows=shows))
+        refused = failure.reply is not None and failure.reply.kind == 5
+        if auth.mechanisms or not (refused and mechanism.unproved and other):
+            raise
+        connection.auth(_mechanism(other, auth.user, secret, sasl.Channel(host.host, host.port)))
+
+
+def _mechanism(name: str, user: str, secret: str, channel: sasl.Channel) -> sasl.Mechanism:
+    """A mechanism ready to run; `secret` is password or token. Raises Failure where it cannot be used with these."""
+    if name.startswith("SCRAM-"):
+        from muawrap.submission import scram
+
+        return scram.Scram(name, user, secret, channel)
+    if name in sasl.BY_TOKEN:
+        from muawrap.submission import oauth
+
+        return oauth.Bearer(name, user, secret, channel)
+    return sasl.mechanism(name, user, secret)
+
+
+def _is_bound(mechanism: str) -> bool:
+    return mechanism.endswith("-PLUS")
+
+
+def _binding(connection: Connection, offered: tuple[str, ...]) -> bytes | None:
+    """What a mechanism of those offered could be bound to; None: to nothing."""
+    if not isinstance(connection.sock, ssl.SSLSocket) or not any(name.startswith("SCRAM-") for name in offered):
+        return None
+    from muawrap.submission import binding
+
+    return binding.end_point(connection.sock.getpeercert(True) or b"")
+
+
+def _not_protected(connection: Connection) -> Failure:
+    what = f"the connection is not protected (TLS: {connection.tls_name})"
+    advice = _VERIFIED_IS_NEEDED if connection.smart_host.tls.is_unverified else _TLS_IS_NEEDED
+    return connection.failure(what, lead=REFUSED, advice=advice)
+
+
+def _not_offered(connection: Connection, wanted: tuple[str, ...]) -> Failure:
+    offered = connection.capabilities.mechanisms
+    if not wanted:
+        return connection.failure(
+            f"nothing of auth.mechanisms can be used: {', '.join(connection.smart_host.auth.mechanisms)}",
+            lead=REFUSED,
+            advice="-PLUS needs TLS, EXTERNAL tls.client_cert, OAUTHBEARER and XOAUTH2 auth.token,"
+            " most others auth.password",
+        )
+    names = " or ".join(filter(None, (", ".join(wanted[:-1]), wanted[-1])))
+    what = f"AUTH {' '.join(offered)}, but not {names}" if offered else "no AUTH"
+    advice = "auth.mechanisms names others"
+    if not offered:
+        advice = "a server often offers it after TLS only"
+    elif not set(offered) - set(sasl.BY_TOKEN) and wanted[0] not in sasl.BY_TOKEN:
+        advice = "it wants a token (OAuth2): auth.token says where that is"
+    elif wanted[0] in sasl.BY_TOKEN and not connection.smart_host.auth.password:
+        advice = "it takes no token: auth.password says where a password is"
+    return connection.failure(f"the server offers {what}", lead=REFUSED, advice=advice)

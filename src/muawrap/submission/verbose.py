@@ -9,12 +9,11 @@ import time
 from collections.abc import Callable
 
 from muawrap import mail
-from muawrap.submission import explain
+from muawrap.submission import certificate
 
 LARGE = 1 << 20
 """Octets of a text beyond which one may want to see that something happens."""
 WIDTH = 20  # of the bar
-DAY = 24 * 60 * 60
 
 
 class Verbose:
@@ -41,8 +40,8 @@ class Verbose:
         """What was agreed, and whom the certificate is for."""
         with contextlib.suppress(Exception):
             cipher = sock.cipher()
-            certificate = sock.getpeercert() or next(iter(explain.chain(sock)), {})
-            words = [name, cipher[0] if cipher else "", described(certificate, time.time())]
+            shown = sock.getpeercert() or next(iter(certificate.chain(sock)), {})
+            words = [name, cipher[0] if cipher else "", described(shown, time.time())]
             self._trace("---", self._masked(", ".join(filter(None, words))))
 
     def text(self, size: int) -> None:
@@ -79,17 +78,16 @@ def endpoint(name: object) -> str:
     return mail.endpoint(str(name[0]), name[1]) if isinstance(name, tuple) else str(name)
 
 
-def described(certificate: explain.Certificate, now: float) -> str:
+def described(shown: certificate.Certificate, now: float) -> str:
     """Names, issuer, and how long it is still good; "" where there is none."""
-    if not certificate:
+    if not shown:
         return ""
-    words = [f"certificate for {explain.names(certificate) or 'no host'}"]
-    parts = (explain.part(certificate, "issuer", name) for name in ("organizationName", "commonName"))
-    issuer = next(filter(None, parts), "")
+    words = [f"certificate for {certificate.names(shown) or 'no host'}"]
+    issuer = certificate.issuer(shown)
     if issuer:
         words.append(f"issued by {issuer}")
-    if "notAfter" in certificate:
-        days = int((ssl.cert_time_to_seconds(certificate["notAfter"]) - now) // DAY)
+    if "notAfter" in shown:
+        days = certificate.days_left(shown, now)
         words.append(f"{days:,} day{'' if days == 1 else 's'} left" if days >= 0 else "expired")
     return ", ".join(words)
 
