@@ -27,6 +27,7 @@ from muawrap.failure import REFUSED, TRY_AGAIN, UNCERTAIN, Failure
 from muawrap.mail import Body, Invocation, Message
 from muawrap.reading import message as reading
 from tests.support.exim import Exim
+from tests.support.lmtp_server import LmtpServer
 from tests.support.need import missing, need
 from tests.support.program import Program, Result
 from tests.support.server import Action, Drop, Hold, Server
@@ -224,6 +225,75 @@ def test_a_message_that_was_sent_is_not_kept_and_nothing_is_loaded_for_it(progra
         )
     assert json.loads(done.stdout) == [0, False]
     assert list(folder.iterdir()) == []
+
+
+# -- LMTP, where some may have it and others not
+
+
+def over_lmtp(program: Program, server: LmtpServer, folder: Path) -> Program:
+    aliases = program.folder / "aliases"
+    aliases.write_text("root: a@x.example, b@x.example, c@x.example\n")
+    program.configure(
+        f'smart_hosts = [{{ url = "lmtp://127.0.0.1:{server.port}", tls = {{ policy = "none" }} }}]\n'
+        f'{ME}keep_failed = "{folder}"\nqualify_domain = "x.example"\n[redirect]\naliases = ["{aliases}"]\n'
+    )
+    return program
+
+
+NO, LATER = "550 5.1.1 no", "452 4.2.2 full"
+
+
+@pytest.mark.parametrize(
+    ("script", "waiting", "uncertain", "outcome"),
+    [
+        ({"dot b@x.example": NO}, ["b@x.example"], [], REFUSED),
+        ({"dot b@x.example": LATER}, ["b@x.example"], [], TRY_AGAIN),
+        ({"dot b@x.example": NO, "dot c@x.example": Drop()}, ["b@x.example"], ["c@x.example"], REFUSED),
+        ({"dot b@x.example": Drop()}, [], ["b@x.example", "c@x.example"], UNCERTAIN),
+        ({"dot a@x.example": NO, "dot b@x.example": Drop()}, ["a@x.example"], ["b@x.example", "c@x.example"], REFUSED),
+        # Nobody has it, or nothing is known: all of it, with the recipients the caller gave.
+        ({"dot": LATER, "dot b@x.example": NO}, ["root"], [], REFUSED),
+        ({"dot": LATER}, ["root"], [], TRY_AGAIN),
+        ({"dot": Drop()}, [], ["root"], UNCERTAIN),
+    ],
+)
+def test_a_copy_is_for_those_only_who_do_not_have_it(
+    program: Program,
+    folder: Path,
+    script: dict[str, Action | str],
+    waiting: list[str],
+    uncertain: list[str],
+    outcome: str,
+) -> None:
+    """A4, RFC 2033, 4.2: else sending it again would make two of what has arrived; those unknown stand apart."""
+    with LmtpServer(script) as server:
+        done = over_lmtp(program, server, folder).run("root", stdin=MESSAGE)
+        server.finished()
+        had = [recipient for recipient, _ in server.deliveries]
+    assert done.status == 1
+    files = [only_file(place) for place, whom in ((folder, waiting), (folder / "uncertain", uncertain)) if whom]
+    assert (folder / "uncertain").exists() == bool(uncertain)
+    assert len([path for path in folder.iterdir() if path.is_file()]) == bool(waiting)
+    assert f"kept as {' and '.join(map(str, files))})" in done.sentence
+    kept = [read_batch(file.read_bytes()) for file in files]
+    assert [one.recipients for one in kept] == [whom for whom in (waiting, uncertain) if whom]
+    assert [one.facts["outcome"] for one in kept] == ([outcome] if waiting else []) + [UNCERTAIN] * bool(uncertain)
+    assert [one.text for one in kept] == [MESSAGE] * len(kept)
+    if waiting:  # which may be sent as it stands
+        with LmtpServer() as server:
+            again = over_lmtp(program, server, folder).run("-bS", stdin=files[0].read_bytes())
+            assert (again.status, again.err) == (0, b"")
+            have = [recipient for recipient, _ in server.deliveries]
+        assert not set(have) & set(had)
+
+
+def test_a_part_that_cannot_be_kept_does_not_hide_the_other(program: Program, folder: Path) -> None:
+    """A4: the line says both."""
+    (folder / "uncertain").write_text("in the way")
+    with LmtpServer({"dot b@x.example": NO, "dot c@x.example": Drop()}) as server:
+        done = over_lmtp(program, server, folder).run("root", stdin=MESSAGE)
+    (file,) = (path for path in folder.iterdir() if path.name != "uncertain")
+    assert f"could not be kept: {folder}/uncertain: not a directory; for others it is kept as {file})" in done.sentence
 
 
 # -- the envelope ----------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from enum import Enum
 
-from muawrap.mail import Reply
+from muawrap.mail import Reply, Shares
 
 TRY_AGAIN = "not sent, try again"
 REFUSED = "not sent, refused"
@@ -22,6 +22,7 @@ class Stage(Enum):
     CONNECT = ("connecting", "")
     GREETING = ("waiting for the greeting", "greeted us with")
     EHLO = ("saying EHLO", "answered EHLO with")
+    LHLO = ("saying LHLO", "answered LHLO with")
     STARTTLS = ("asking for TLS", "answered STARTTLS with")
     TLS = ("setting up TLS", "")
     AUTH = ("authenticating", "answered AUTH with")
@@ -51,6 +52,7 @@ class Failure(Exception):
     reasons   the failures this one sums up, in order
     status    that of sysexits.h, where stage and reply do not tell it; 0: they do
     degraded  why the hosts before this one did not take the message, for the log
+    shares    who has it and who has not, where recipients differ in that; None: nobody has it, or nobody knows of any
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Failure(Exception):
         self.reasons = reasons
         self.status = status
         self.degraded: tuple[str, ...] = ()
+        self.shares: Shares | None = None
 
     def sentence(self, named: int = NAMED) -> str:
         """The failure without lead and advice; of several reasons at most `named` are told."""

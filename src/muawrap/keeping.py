@@ -1,4 +1,10 @@
-"""A message that was not sent, kept as one file of batch SMTP in the folder its owner named for that."""
+"""A message that was not sent, kept as batch SMTP in the folder its owner named for that.
+
+It is kept with the recipients the caller gave, so that it is routed anew when it is sent again (RULES A4). Where some
+of its final recipients have it, or may have it, that would make two of theirs: then the copy names the final recipients
+who do not have it, and one in the folder for what is uncertain those of whom nobody knows. They stand there by their
+addresses, also where they come from somebody else's .forward: the file is the caller's own, who could read that.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +18,7 @@ from typing import NamedTuple
 
 from muawrap import addresses, report, trust
 from muawrap.batch import NOTE, transaction
-from muawrap.failure import UNCERTAIN, Failure
+from muawrap.failure import REFUSED, TRY_AGAIN, UNCERTAIN, Failure
 from muawrap.mail import Invocation, Message
 
 UNCERTAIN_FOLDER = "uncertain"
@@ -33,22 +39,45 @@ class Given(NamedTuple):
 
 
 def keep(folder: str, given: Given, failure: Failure, message_id: str) -> str:
-    """Write the message down, with its envelope and what became of it; the path of the file.
+    """Write the message down, with its envelope and what became of it; the path of the file, or of two.
 
-    It stands there whole and on disk, or not at all. Raises Failure.
+    Each stands there whole and on disk, or not at all. Raises Failure.
     """
+    kept = ""
+    for part, lead in _parts(given, failure):
+        try:
+            path = _keep(folder, part, failure, lead, message_id)
+        except Failure as trouble:
+            if kept:  # for some of them
+                trouble.what = f"{trouble.what}; for others it is kept as {kept}"
+            raise
+        kept = f"{kept} and {path}" if kept else path
+    return kept
+
+
+def _parts(given: Given, failure: Failure) -> list[tuple[Given, str]]:
+    """What is to be kept, for whom, and the lead that says what became of it."""
+    shares = failure.shares
+    if shares is None or not (shares.sent or shares.unknown):
+        return [(given, failure.lead)]
+    refused = any(reason.lead == REFUSED for reason in failure.reasons)
+    parts = ((shares.unsent, REFUSED if refused else TRY_AGAIN), (shares.unknown, UNCERTAIN))
+    return [(given._replace(recipients=[one.address for one in whom]), lead) for whom, lead in parts if whom]
+
+
+def _keep(folder: str, given: Given, failure: Failure, lead: str, message_id: str) -> str:
     now = time.time()
     name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now))}.{int(now % 1 * 1e6):06}Z-{os.urandom(8).hex()}"
     os.umask(0o077)  # nothing that comes into being from here on is anybody else's
     try:
-        text = batch(given, _note(given, failure, message_id, now))
+        text = batch(given, _note(given, failure, lead, message_id, now))
         with _held(opened(folder)) as place:
-            if failure.lead != UNCERTAIN:
+            if lead != UNCERTAIN:
                 _write(place, name, text)
             else:
                 folder = os.path.join(folder, UNCERTAIN_FOLDER)
-                with _held(_below(place, folder)) as uncertain:
-                    _write(uncertain, name, text)
+                with _held(_below(place, folder)) as below:
+                    _write(below, name, text)
     except OSError as error:
         raise Failure(_reason(error)) from error
     return os.path.join(folder, name)
@@ -74,7 +103,7 @@ def sender(given: Given) -> str:
         raise Failure("the sender is no address") from error
 
 
-def _note(given: Given, failure: Failure, message_id: str, now: float) -> str:
+def _note(given: Given, failure: Failure, lead: str, message_id: str, now: float) -> str:
     """The facts that no other command has room for, in a command that means nothing.
 
     One line only: Exim gives up after ten such commands, and several files may be read in one go.
@@ -82,7 +111,7 @@ def _note(given: Given, failure: Failure, message_id: str, now: float) -> str:
     asked = given.invocation
     fields = [
         ("at", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))),
-        ("outcome", failure.lead),
+        ("outcome", lead),
         ("notify", asked.notify),  # what is short comes first, and is never cut by what is long
         ("ret", asked.returns),
         ("envid", asked.envelope_id),

@@ -14,6 +14,7 @@ from muawrap.failure import Failure, unexpected
 from muawrap.mail import Invocation, Receipt, Transaction
 from muawrap.reading import descriptors, options, recipients
 from muawrap.reading import message as reading
+from muawrap.submission import smarthosts
 from muawrap.submission.opening import Opening
 
 USAGE = "usage: sendmail [-ti] [-f sender] [-F name] [-C file] [-v] [recipient ...] < message; see sendmail(8)\n"
@@ -93,7 +94,8 @@ def _refuse_what_cannot_be(invocation: Invocation) -> None:
 def _submit(offer: Transaction, trace: Callable[[str, str], None] | None) -> Receipt:
     """Hand the message over. Raises Failure."""
     # The first connection is begun before the dialogue is loaded, so that the network works meanwhile.
-    opening = Opening(offer.ways[0].host)
+    first = offer.ways[0].host
+    opening = None if smarthosts.is_discovered(first) else Opening(first)
     from muawrap.submission.deliver import deliver
 
     return deliver(offer, trace, opening)

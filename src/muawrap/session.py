@@ -143,6 +143,7 @@ class _Stopped(Failure):
         reasons = failure.reasons if not failure.what and failure.reasons else (failure,)
         super().__init__(where, lead=failure.lead, advice=failure.advice, reasons=reasons, status=failure.status)
         self.degraded = failure.degraded
+        self.shares = failure.shares
 
 
 class _Batch:

@@ -16,6 +16,10 @@ PATIENCE = 10
 """Seconds the verdict is waited for after the first signal: the message may be on its way into somebody's mailbox."""
 
 
+def _interrupted() -> Failure:
+    return Failure("interrupted by a signal", lead=TRY_AGAIN)
+
+
 class _Moment:
     """Where the program stands, as far as a signal is concerned."""
 
@@ -24,6 +28,7 @@ class _Moment:
         self.end: Callable[[Failure], None] | None = None
         self.came = False  # one has come; where it did not end us, it ends us before the next message
         self.ends: tuple[int, ...] = ()  # of a pipe into which each signal writes as it comes
+        self.unknown = _interrupted  # what is reported where the verdict does not come
 
 
 _now = _Moment()
@@ -35,7 +40,7 @@ def watch(end: Callable[[Failure], None]) -> None:
     One that has waited for a verdict ends it now: this is another message.
     """
     _now.end = end
-    _now.act = lambda: _end(Failure("interrupted by a signal", lead=TRY_AGAIN))
+    _now.act = lambda: _end(_interrupted())
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _received)
@@ -86,13 +91,19 @@ def committed(failure: Failure) -> None:
 
     `failure` is what is reported where the verdict does not come.
     """
+    in_part(lambda: failure)
 
     def wait() -> None:
-        then(lambda: _end(failure))
+        then(lambda: _end(_now.unknown()))
         signal.signal(signal.SIGALRM, _received)
         signal.alarm(PATIENCE)
 
     then(wait)
+
+
+def in_part(tell: Callable[[], Failure]) -> None:
+    """The verdict comes piece by piece: `tell` says what is known of it, where the rest does not come."""
+    _now.unknown = tell
 
 
 def _end(failure: Failure) -> None:

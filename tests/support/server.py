@@ -35,9 +35,11 @@ import ssl
 import struct
 import threading
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
+
+from tests.support.scram import Exchange, scram
 
 PATIENCE = 10.0  # seconds; how long a test waits for a session to end before it calls that a failure
 
@@ -99,7 +101,8 @@ class Channel:
     """One connection's bytes: read by line, by message or by count, and all of them recorded."""
 
     def __init__(self, sock: socket.socket, session: Session, closing: threading.Event) -> None:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock = sock
         self.session = session
         self.closing = closing
@@ -375,7 +378,7 @@ L = TypeVar("L", bound="Listener")
 class Listener:
     """Accepts on a free loopback port; every connection is a `Session`, served in a thread of its own."""
 
-    def __init__(self, host: str = "127.0.0.1") -> None:
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
         self.host = host
         self.family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.closing = threading.Event()
@@ -383,7 +386,7 @@ class Listener:
         self._channels: list[Channel] = []
         self._threads: list[threading.Thread] = []
         self._marks: dict[tuple[str, int], threading.Event] = {}
-        self._listening = socket.create_server((host, 0), family=self.family, backlog=512)
+        self._listening = socket.create_server((host, port), family=self.family, backlog=512)
         self.port: int = self._listening.getsockname()[1]
 
     def serve(self, channel: Channel, number: int) -> None:
@@ -476,11 +479,13 @@ class Server(Listener):
         script: Script | Sequence[Script] = (),
         *,
         host: str = "127.0.0.1",
+        port: int = 0,
         extensions: Sequence[str] = ("PIPELINING", "8BITMIME", "SIZE 10000000"),
         context: ssl.SSLContext | None = None,  # offers STARTTLS
         implicit_tls: bool = False,
         users: Mapping[str, str] | None = None,  # name -> password; offers AUTH
         mechanisms: Sequence[str] = ("PLAIN", "LOGIN"),
+        exchanges: Mapping[bytes, Callable[[Mapping[str, str]], Exchange]] | None = None,  # beside EXCHANGES
         keep_data: bool = True,  # False: of a message only its size and SHA-256
         name: str = "server.example",
     ) -> None:
@@ -488,12 +493,13 @@ class Server(Listener):
             raise ValueError("implicit_tls needs a context")
         scripts = [script] if isinstance(script, Mapping) else list(script)
         self.scripts = [read_script(each) for each in scripts] or [{}]
-        super().__init__(host)
+        super().__init__(host, port)
         self.extensions = list(extensions)
         self.context = context
         self.implicit_tls = implicit_tls
         self.users = users
         self.mechanisms = list(mechanisms)
+        self.exchanges = exchanges or {}
         self.keep_data = keep_data
         self.name = name.encode()
 
@@ -608,7 +614,8 @@ class Conversation:
         if self.server.users is None or mechanism.decode("latin-1").upper() not in self.server.mechanisms:
             self.answer("AUTH", b"504 5.5.4 no such mechanism")
             return
-        exchange = EXCHANGES.get(mechanism.upper(), unknown_exchange)(self.server.users)
+        known = {**EXCHANGES, **self.server.exchanges}
+        exchange = known.get(mechanism.upper(), unknown_exchange)(self.server.users)
         challenge = next(exchange)
         stage, given = "AUTH", initial or None
         while True:
@@ -620,7 +627,8 @@ class Conversation:
                     reply = b"334 " + base64.b64encode(exchange.send(answer))
             except StopIteration as done:
                 user = done.value
-                reply = b"535 5.7.8 wrong" if user is None else b"235 2.7.0 welcome"
+                words = getattr(user, "words", b"") or b"welcome"
+                reply = b"535 5.7.8 wrong" if user is None else b"235 2.7.0 " + words
             except binascii.Error:  # "*", which cancels, too
                 self.say(b"501 5.5.2 not base64")
                 return
@@ -744,8 +752,6 @@ class Intake:
 
 # --- SASL, the server's side: yields challenges, is sent answers, returns the user or None ------------------
 
-Exchange = Generator[bytes, bytes, str | None]
-
 
 def checked(users: Mapping[str, str], user: bytes, password: bytes) -> str | None:
     name = user.decode("utf-8", "replace")
@@ -776,8 +782,25 @@ def unknown_exchange(users: Mapping[str, str]) -> Exchange:
     return None
 
 
+def bearer(users: Mapping[str, str]) -> Exchange:
+    """XOAUTH2 and OAUTHBEARER (RFC 7628): the token is what stands as the user's password."""
+    said = (yield b"").decode()
+    header, _, rest = said.partition("\1")
+    fields = dict(field.partition("=")[::2] for field in rest.split("\1") if field)
+    user = header.removeprefix("user=") if header.startswith("user=") else header.removeprefix("n,a=").removesuffix(",")
+    user = user.replace("=2C", ",").replace("=3D", "=")
+    if said.endswith("\1\1") and fields.get("auth") == f"Bearer {users.get(user)}":
+        return user
+    end = yield b'{"status":"invalid_token","scope":"https://mail.example/"}'
+    assert end == (b"" if header.startswith("user=") else b"\1"), end
+    return None
+
+
 EXCHANGES: dict[bytes, Callable[[Mapping[str, str]], Exchange]] = {
     b"PLAIN": plain,
     b"LOGIN": login,
     b"CRAM-MD5": cram_md5,
+    b"XOAUTH2": bearer,
+    b"OAUTHBEARER": bearer,
+    **scram(),
 }

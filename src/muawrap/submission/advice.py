@@ -127,7 +127,7 @@ ROWS = (
         ("454 4.7.0 TLS not available due to local problem",),
     ),
     Row(
-        (Stage.EHLO,),
+        (Stage.EHLO, Stage.LHLO),
         ("501", "504", "550", "553"),
         (),
         "The server does not take the name this machine gives with EHLO.",

@@ -13,18 +13,20 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from muawrap import signals
+from muawrap import schema, signals
 from muawrap.failure import REFUSED, TRY_AGAIN, UNCERTAIN, Failure, Stage
 from muawrap.mail import Reply, SmartHost
 from muawrap.submission import replies, sasl, tls
 from muawrap.submission.dial import Dial
 
-if TYPE_CHECKING:  # loaded for -v only
+if TYPE_CHECKING:  # loaded for -v, and where TLS fails
+    from muawrap.submission.explain import Trouble
     from muawrap.submission.verbose import Verbose
 
 RECEIVE = 64 * 1024  # octets asked of the kernel at once
 COMMAND_LIMIT = 12_288  # octets of an AUTH line (RFC 4954, 4)
 TAIL = 16 * 1024  # octets of text sent together with their end: one TLS record; what is lost earlier is "not sent"
+COMPLAINT = 200  # characters of what a server says about a login in a challenge
 QUOTED = 80  # characters of what is no reply; enough to see what it is
 REST_OF_A_REPLY = 1.0  # seconds for what follows a reply that has begun unasked
 SILENCE = 10.0  # seconds without a greeting before we look whether the server waits for TLS; no honest one minds
@@ -61,8 +63,11 @@ class Connection(smtplib.SMTP):
         self.capabilities = replies.Capabilities({})
         self.verified = False
         self.contexts: dict[bool, ssl.SSLContext] = {}  # by whether they verify; made before they are needed
-        self.tls_name = "none"  # or "TLSv1.3", "TLSv1.3 unverified", for the log
+        self.tls_name = "none"  # or "TLSv1.3", "TLSv1.3 unverified", "TLSv1.3 pinned", for the log
+        self.mechanism = ""  # by which we are authenticated
         self._in_text = False  # between DATA and the verdict, where no command may stand
+        self._in_auth = False  # nor here: a line is an answer, and QUIT would be good base64
+        self._verdicts = 1  # replies to the text that are still to come
         self._hidden: list[re.Pattern[str]] = []
         self._hidden_words: Collection[str] = ()
         self._hostname = hostname
@@ -76,6 +81,7 @@ class Connection(smtplib.SMTP):
         self._replies = replies.Reader()
         self._asked = 0  # commands in the latest flight
         self._awaited = 1  # replies that are still to come, the greeting first
+        self._heard = Reply(0, ("",))  # the latest, as it came: never told
         self.before_end: Callable[[], None] | None = None  # called before the end of a text leaves; it may raise
 
     # -- trouble
@@ -152,6 +158,18 @@ class Connection(smtplib.SMTP):
             return reply
         return Reply(reply.code, tuple(map(self._shown, reply.lines)))
 
+    def _offered(self) -> replies.Capabilities:
+        """What the answer to EHLO offers, masked but for words that have a meaning: a password may be "login"."""
+        if self._masked(self._heard) == self._heard:
+            return replies.capabilities(self._heard)
+        meant = "|".join(sorted((*replies.KEYWORDS, *schema.MECHANISMS), key=len, reverse=True))
+        parts = re.compile(rf"(?<![^\s=])({meant})(?![^\s=])", re.IGNORECASE)
+        lines = [
+            "".join(part if number % 2 else self._shown(part) for number, part in enumerate(parts.split(line)))
+            for line in self._heard.lines
+        ]
+        return replies.capabilities(Reply(self._heard.code, tuple(lines)))
+
     def _tell(self, mark: str, line: str) -> None:
         if self._verbose is not None:
             self._verbose.line(mark, line)
@@ -165,8 +183,9 @@ class Connection(smtplib.SMTP):
     def connect(self, *_: object, dial: Dial | None = None) -> tuple[int, bytes]:
         """Connect, or take the connection that is under way; `timeouts.connect` covers it all. Raises Failure."""
         self.stage = Stage.CONNECT
-        self._tell("---", f"connecting to {self.smart_host}")
-        self.sock = (dial or Dial(self.smart_host, self._end)).connected()
+        dial = dial or Dial(self.smart_host, self._end)
+        self._tell("---", f"connecting to {self.smart_host}{f' by the proxy {dial.proxy}' if dial.proxy else ''}")
+        self.sock = dial.connected()
         if self._verbose is not None:
             self._verbose.connected(self.sock)
         return 0, b""
@@ -239,16 +258,31 @@ class Connection(smtplib.SMTP):
         if error is None or isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
             return self.failure("lost the connection")
         if isinstance(error, ssl.SSLError):
-            return self.failure(f"TLS broke ({(error.reason or 'unknown').replace('_', ' ').lower()})")
+            reason = (error.reason or "unknown").replace("_", " ").lower()
+            if "alert" in reason and self.stage in (Stage.GREETING, Stage.EHLO, Stage.LHLO):
+                return self._refused_late(error)
+            return self.failure(f"TLS broke ({reason})")
         return self.failure(f"lost the connection ({(error.strerror or str(error)).lower()})")
+
+    def _refused_late(self, error: ssl.SSLError) -> Failure:
+        """A handshake that the server ended when ours was over: in TLS 1.3 it looks at our certificate then."""
+        from muawrap.submission import explain
+
+        return self._no_tls(explain.handshake(error, None, at_once=False))
+
+    def _no_tls(self, trouble: Trouble) -> Failure:
+        lead = REFUSED if trouble.lasts else TRY_AGAIN
+        return self.failure(trouble.what, lead=lead, stage=Stage.TLS, advice=trouble.advice)
 
     def _last_words(self) -> Failure | None:
         """The refusal of a server that went away, or stopped reading, while we were still talking."""
-        with contextlib.suppress(Failure):
+        try:
             for _ in range(self._asked + 1):  # of a flight, the first commands may have been accepted
                 reply = self.pending()
                 if reply is not None and reply.kind in (4, 5):
                     return self.refused(reply)
+        except Failure as failure:
+            return failure if failure.stage is Stage.TLS else None
         return None
 
     # -- replies
@@ -264,14 +298,19 @@ class Connection(smtplib.SMTP):
             if found is not None:
                 self._in_text = self._in_text and not self.committed  # a whole reply ends the text
                 self._awaited -= 1
-                if self.committed and (self.stage is Stage.VERDICT or found.kind in (4, 5)):
+                if self.committed and self._decides(found):
                     signals.decided()
-                told = self._masked(found)
+                self._heard, told = found, self._masked(found)
                 if self._verbose is not None:
                     self._tell("<<<", str(told))
                 return found if found.kind == 3 else told  # a challenge is read, not told
             if not self._receive(deadline):
                 raise self._lost(None)
+
+    def _decides(self, reply: Reply) -> bool:
+        """Whether the outcome stands with this reply, so that a signal changes nothing any more."""
+        self._verdicts -= self.stage is Stage.VERDICT
+        return self._verdicts <= 0 if self.stage is Stage.VERDICT else reply.kind in (4, 5)
 
     def _receive(self, deadline: float) -> bool:
         """Wait for octets; False where the server has closed."""
@@ -375,8 +414,10 @@ class Connection(smtplib.SMTP):
         be held against us there. A greeting that is merely slow is waited for as long as ever.
         """
         assert self.sock is not None
-        limits = self.smart_host.timeouts
-        if isinstance(self.sock, ssl.SSLSocket) or self.smart_host.port == 25 or limits.greeting <= SILENCE:
+        host, limits = self.smart_host, self.smart_host.timeouts
+        if isinstance(self.sock, ssl.SSLSocket) or host.port == 25 or limits.greeting <= SILENCE:
+            return
+        if host.is_local or host.proxy or host.source_address:  # a second connection would take another way
             return
         with contextlib.suppress(TimeoutError):
             self._wait(select.POLLIN, self.deadline(SILENCE))
@@ -387,13 +428,16 @@ class Connection(smtplib.SMTP):
             raise self.failure("the server waits for TLS at once", lead=REFUSED, advice=_AT_ONCE_SCHEME)
 
     def ehlo(self, name: str = "") -> tuple[int, bytes]:
-        """EHLO, or HELO where that is refused and neither TLS nor AUTH is asked for (RULES C1). Raises Failure."""
-        self.stage = Stage.EHLO
+        """EHLO, or HELO where that is refused and neither TLS nor AUTH is asked for (RULES C1). Raises Failure.
+
+        LHLO is LMTP's EHLO, and it has no other (RFC 2033, 4.1).
+        """
+        self.stage = Stage.LHLO if self.is_lmtp else Stage.EHLO
         name = name or self._hostname or self._literal()
-        reply = self.command(f"EHLO {name}")
+        reply = self.command(f"{self.stage.name} {name}")
         self.capabilities = replies.Capabilities({})
         if reply.code == 250:
-            self.capabilities = replies.capabilities(reply).without(self.smart_host.ignore_extensions)
+            self.capabilities = self._offered().without(self.smart_host.ignore_extensions)
         elif reply.kind in (4, 5) and not self._needs_extensions():
             refusal = self.refused(reply)
             try:
@@ -405,11 +449,18 @@ class Connection(smtplib.SMTP):
         return reply.code, b""
 
     def _needs_extensions(self) -> bool:
-        return self.smart_host.tls.policy == "required" or bool(self.smart_host.auth.user)
+        return self.smart_host.tls.is_required or self.smart_host.auth.is_wanted or self.is_lmtp
+
+    @property
+    def is_lmtp(self) -> bool:
+        """Whether each recipient has a verdict of its own (RFC 2033)."""
+        return self.smart_host.scheme == "lmtp"
 
     def _literal(self) -> str:
-        """Our own address as a literal: true, and no look-up (RFC 5321, 4.1.3)."""
+        """Our own address as a literal, without a look-up (RFC 5321, 4.1.3); where the host sees another, no name."""
         assert self.sock is not None
+        if self.smart_host.is_local or self.smart_host.proxy:
+            return "localhost"
         address = str(self.sock.getsockname()[0]).partition("%")[0]
         return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
 
@@ -437,17 +488,17 @@ class Connection(smtplib.SMTP):
             # A connection that is gone already makes wrap_socket() skip the handshake in silence, or lose the socket.
             self.sock.getpeername()
             self.sock = made = context.wrap_socket(
-                self.sock, server_hostname=tls.name_to_verify(self.smart_host), do_handshake_on_connect=False
+                self.sock, server_hostname=tls.name_to_ask_for(self.smart_host), do_handshake_on_connect=False
             )
             made.settimeout(self._left(deadline))
             made.do_handshake()
+            how = tls.check(made, self.smart_host, verified)
         except (ssl.SSLError, ValueError) as error:
             from muawrap.submission import explain
 
-            what, advice = explain.handshake(error, self.sock, at_once=self.smart_host.scheme == "submissions")
+            trouble = explain.handshake(error, self.sock, at_once=self.smart_host.scheme == "submissions")
             self.close()  # QUIT must not go into half a handshake
-            permanent = isinstance(error, ValueError)  # a certificate that is not good, or a name that cannot be
-            raise self.failure(what, lead=REFUSED if permanent else TRY_AGAIN, advice=advice) from error
+            raise self._no_tls(trouble) from error
         except OSError as error:
             self.close()
             lost = self._lost(error)
@@ -455,7 +506,7 @@ class Connection(smtplib.SMTP):
                 lost.advice = "a server that wants STARTTLS (port 587) is submission://"
             raise lost from error
         self.verified = verified
-        self.tls_name = f"{made.version()}{'' if verified else ' unverified'}"
+        self.tls_name = f"{made.version()} {how}".rstrip()
         self.capabilities = replies.Capabilities({})
         self._replies = replies.Reader()
         if self._verbose is not None:
@@ -464,6 +515,7 @@ class Connection(smtplib.SMTP):
     def auth(self, mechanism: sasl.Mechanism, *_: object) -> tuple[int, bytes]:  # type: ignore[override]
         """Authenticate by one mechanism; only 235 is success (RFC 4954, 4). Raises Failure."""
         self.stage = Stage.AUTH
+        self._in_auth = True
         line = f"AUTH {mechanism.name}"
         first = "" if mechanism.initial is None else " " + (sasl.encode(mechanism.initial) or "=")
         if first and len(line + first) < COMMAND_LIMIT:
@@ -473,15 +525,41 @@ class Connection(smtplib.SMTP):
         for _challenge in range(sasl.CHALLENGES):
             if reply.code != 334:
                 break
-            try:
-                challenge = sasl.decode(reply.lines[0])
-            except ValueError:
-                self.say("*")
-                raise self.failure("sent a challenge that is no base64") from None
-            reply = self.command(sasl.encode(mechanism.answer(challenge)), shown="***")
+            reply = self.command(self._response(mechanism, reply.lines[0]), shown="***")
+        self._in_auth = reply.code == 334
         if reply.code != 235:
-            raise self.refused(reply)
+            raise self._not_authenticated(mechanism, reply)
+        try:
+            mechanism.accepted(" ".join(self._heard.lines))
+        except Failure as failure:
+            raise self.failure(failure.what, lead=failure.lead, advice=failure.advice) from failure
+        self.mechanism = mechanism.name
         return reply.code, b""
+
+    def _response(self, mechanism: sasl.Mechanism, challenge: str) -> str:
+        """The answer to a challenge, in base64; where there is none the exchange is cancelled (RFC 4954, 4)."""
+        try:
+            return sasl.encode(mechanism.answer(sasl.decode(challenge)))
+        except ValueError:
+            self._cancel()
+            raise self.failure("sent a challenge that is no base64") from None
+        except Failure as failure:
+            self._cancel()
+            raise self.failure(failure.what, lead=failure.lead, advice=failure.advice) from failure
+
+    def _cancel(self) -> None:
+        """Say that no answer is going to come (RFC 4954, 4); what follows is a command again."""
+        self.say("*")
+        self._in_auth = False
+
+    def _not_authenticated(self, mechanism: sasl.Mechanism, reply: Reply) -> Failure:
+        """A login that was refused, with what the server said about it in a challenge."""
+        refusal = self.refused(reply)
+        if reply.kind in (4, 5):
+            refusal.what = self._shown(mechanism.complaint)[:COMPLAINT]
+            if reply.kind == 5 and (mechanism.advice and (not refusal.advice or "password" in refusal.advice)):
+                refusal.advice = mechanism.advice  # what we know of replies is about passwords
+        return refusal
 
     def text(
         self,
@@ -490,11 +568,13 @@ class Connection(smtplib.SMTP):
         with_envelope: bool = False,
         after: Sequence[tuple[str, str]] = (),
         size: int = 0,
+        verdicts: int = 1,
     ) -> None:
         """Send the text, the last block of which holds its end (RULES C3), in one piece with commands around it.
 
         `with_envelope`: MAIL and RCPT go before it, so that replies may come before all of it has left (RULES B6).
-        `after` are those of the next message, and `size` is what -v tells of it.
+        `after` are those of the next message, and `size` is what -v tells of it. `verdicts` is how many replies it has:
+        one, or with LMTP one for each recipient.
 
         A block in `timeouts.data` is the slowest that is borne: 1.4 KiB a second, as the times of RFC 5321 have it.
         Raises Failure.
@@ -502,7 +582,8 @@ class Connection(smtplib.SMTP):
         self.stage = Stage.TEXT
         self._in_text = True
         seconds = self.smart_host.timeouts.data
-        self._awaited += not before  # the text of DATA has a reply of its own
+        self._awaited += verdicts - bool(before)  # the text of DATA has replies of its own, that of BDAT none
+        self._verdicts = verdicts
         block = self._encoded(before) + next(blocks)
         if self._verbose is not None:
             self._verbose.text(size)
@@ -541,14 +622,18 @@ class Connection(smtplib.SMTP):
         """
         self.stage = Stage.VERDICT
         reply = self.reply(self.smart_host.timeouts.final)
-        if more:
-            return reply
-        if reply.kind == 2 and self._unacknowledged():
-            raise self.failure(f'sent "{reply}" before it had the whole text,')
-        spare = self.spare()
-        if spare is not None and 2 in (reply.kind, spare.kind) and spare.code not in GOODBYE:
-            raise self.failure(f'sent "{reply}" and then "{spare}", which nobody asked for,')
+        if not more:
+            self.confirm([reply])
         return reply
+
+    def confirm(self, heard: Sequence[Reply]) -> None:
+        """Whether these can be all replies to the text, as verdict() says. Raises Failure."""
+        accepted = next((reply for reply in heard if reply.kind == 2), None)
+        if accepted is not None and self._unacknowledged():
+            raise self.failure(f'sent "{accepted}" before it had the whole text,')
+        spare = self.spare()
+        if spare is not None and (accepted is not None or spare.kind == 2) and spare.code not in GOODBYE:
+            raise self.failure(f'sent "{accepted or heard[-1]}" and then "{spare}", which nobody asked for,')
 
     def _unacknowledged(self) -> bool:
         """Whether the server's kernel has not got all we sent, as far as ours knows (TCP_INFO in tcp(7))."""
@@ -607,7 +692,7 @@ class Connection(smtplib.SMTP):
     def leave(self) -> None:
         """QUIT, where a command may stand, without waiting for an answer; then close. This cannot fail (RULES A5)."""
         with contextlib.suppress(Exception, KeyboardInterrupt):
-            if self.sock is not None and not self._in_text:
+            if self.sock is not None and not (self._in_text or self._in_auth):
                 self._tell(">>>", "QUIT")
                 self.sock.settimeout(0)
                 self.sock.send(b"QUIT\r\n")

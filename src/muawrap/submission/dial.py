@@ -9,14 +9,22 @@ import select
 import socket
 import time
 from collections import deque
+from typing import TYPE_CHECKING
 
-from muawrap.failure import TRY_AGAIN, Failure, Stage
+from muawrap.failure import REFUSED, TRY_AGAIN, Failure, Stage
 from muawrap.mail import SmartHost
 from muawrap.submission import smarthosts
 from muawrap.submission.smarthosts import Address
 
+if TYPE_CHECKING:  # loaded for hosts behind a proxy only
+    from muawrap.submission.socks import Proxy
+
 STAGGER = 0.25
 """Seconds an address has to itself before the next one is tried beside it (RFC 8305, 5); less where time is short."""
+
+_NO_ADDRESS = "the name has no address"
+_FAMILIES = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
+_NAMES = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
 
 
 class Dial:
@@ -24,21 +32,35 @@ class Dial:
 
     So the caller may go on with something else, and a resolver that hangs holds nobody up for longer than the rest
     of a connection may take.
+
+    Where the host is behind a proxy, it is the proxy that is resolved and dialled, from `source_address` and by
+    `family`; the name of the host goes to the proxy as it is. A unix socket is there at once or not at all, and is
+    connected when it is asked for.
     """
 
     def __init__(self, host: SmartHost, end: float = float("inf")) -> None:
         self.host = host
         self.deadline = min(time.monotonic() + host.timeouts.connect, end)
+        self.proxy: Proxy | None = None
+        self._target = host
         self._begun = 0.0  # when the latest attempt began
         self._stagger = STAGGER
         self._waiting: deque[Address] = deque()
         self._attempts: dict[int, tuple[socket.socket, Address]] = {}  # by descriptor
         self._reasons: list[tuple[Address, str]] = []
         self._problem = 0  # the errno of the latest of them
+        self._advice = "is the network up, and is this the right port?"
         self._failure: Failure | None = None
         self._resolving = _thread.allocate_lock()
+        if host.is_local:
+            return
+        if host.proxy:
+            from muawrap.submission import socks
+
+            self.proxy = socks.proxy(host.proxy)
+            self._target = host._replace(host=self.proxy.host, port=self.proxy.port)
         self._resolving.acquire()
-        if smarthosts.is_literal(host):
+        if smarthosts.is_literal(self._target):
             self._resolve()
         else:
             try:
@@ -49,13 +71,29 @@ class Dial:
     def _resolve(self) -> None:
         """Look the addresses up and dial the first."""
         try:
-            self._waiting.extend(interleaved(smarthosts.addresses(self.host)))
+            self._waiting.extend(self._of_the_family(smarthosts.addresses(self._target)))
             self._stagger = min(STAGGER, self.host.timeouts.connect / (2 * len(self._waiting) or 1))
             self._next()
         except Failure as failure:
-            self._failure = failure
+            self._failure = failure if self.proxy is None else self._failed(failure.what, failure.lead)
         finally:
             self._resolving.release()
+
+    def _of_the_family(self, found: list[Address]) -> list[Address]:
+        """Those that `family` and `source_address` allow, the families taking turns. Raises Failure."""
+        source = self.host.source_address
+        family = _FAMILIES.get(self.host.family or (source and ("ipv6" if ":" in source else "ipv4")))
+        left = interleaved([address for address in found if family in (None, address.family)])
+        if found and not left and family is not None:
+            literal = smarthosts.is_literal(self._target)  # DNS may know more another time
+            raise Failure(
+                f"it has no {_NAMES[family]} address",
+                lead=REFUSED if literal else TRY_AGAIN,
+                stage=Stage.CONNECT,
+                host=str(self.host),
+                advice="family and source_address decide which addresses are tried",
+            )
+        return left
 
     def _next(self) -> None:
         """Begin with the next address; with the one after it where that one fails on the spot."""
@@ -67,6 +105,12 @@ class Dial:
             except OSError as error:  # a family this machine does not have
                 self._failed_at(address, error.errno or 0)
                 continue
+            problem = self._bind(made)
+            if problem:
+                made.close()
+                self._failed_at(address, problem, f"cannot connect from {self.host.source_address}: ")
+                self._advice = "source_address must be an address of this machine"
+                continue
             try:
                 problem = made.connect_ex(address.sockaddr)
             except (OSError, OverflowError) as error:
@@ -77,8 +121,35 @@ class Dial:
             made.close()
             self._failed_at(address, problem)
 
+    def _bind(self, made: socket.socket) -> int:
+        """Have a connection come from `source_address`; the errno where that cannot be, 0 where it can."""
+        if self.host.source_address:
+            try:
+                made.bind((self.host.source_address, 0))
+            except OSError as error:
+                return error.errno or errno.EINVAL
+        return 0
+
     def connected(self) -> socket.socket:
-        """The first socket that is connected; all others are closed. Raises Failure."""
+        """The first socket that is connected, all others being closed; by way of the proxy if any. Raises Failure."""
+        if self.host.is_local:
+            from muawrap.submission import unix
+
+            return unix.connected(self.host, self.deadline)
+        made = self._first()
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.proxy is not None:
+            from muawrap.submission import socks
+
+            try:
+                socks.connect(made, self.proxy, self.host, self.deadline)
+            except BaseException:
+                made.close()
+                raise
+        return made
+
+    def _first(self) -> socket.socket:
+        """The winner of the race. Raises Failure."""
         if not self._resolving.acquire(timeout=max(0.0, self.deadline - time.monotonic())):
             looking = socket.gaierror(socket.EAI_AGAIN, "still being looked up")
             raise self._failed("the name is still being looked up") from looking
@@ -101,7 +172,6 @@ class Dial:
                     min(self.deadline, self._begun + self._stagger if self._waiting else self.deadline) - now
                 )
                 if winner is not None:
-                    winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     return winner
             raise self._failed() from OSError(self._problem, os.strerror(self._problem))
         finally:
@@ -122,9 +192,14 @@ class Dial:
             self._next()
         return None
 
-    def _failed_at(self, address: Address, problem: int) -> None:
-        self._reasons.append((address, _reason(problem)))
+    def _failed_at(self, address: Address, problem: int, what: str = "") -> None:
+        self._reasons.append((address, what + os.strerror(problem).lower()))
         self._problem = problem
+
+    @property
+    def tried(self) -> tuple[str, ...]:
+        """The addresses that could not be connected, in order."""
+        return tuple(str(address) for address, _ in self._reasons)
 
     def close(self) -> None:
         """Give up what is still under way."""
@@ -132,15 +207,16 @@ class Dial:
             made.close()
         self._attempts.clear()
 
-    def _failed(self, what: str = "") -> Failure:
+    def _failed(self, what: str = "", lead: str = TRY_AGAIN) -> Failure:
         """The reason, or that of each address where they differ."""
         advice = ""
         if not what and len({reason for _, reason in self._reasons}) == 1:
-            what, advice = self._reasons[0][1], "is the network up, and is this the right port?"
+            what, advice = self._reasons[0][1], self._advice
         what = what or ", ".join(f"{address}: {reason}" for address, reason in self._reasons)
-        return Failure(
-            what or "the name has no address", lead=TRY_AGAIN, stage=Stage.CONNECT, host=str(self.host), advice=advice
-        )
+        if self.proxy is not None:
+            why = f"the proxy {self.proxy} cannot be reached: {what or _NO_ADDRESS}"
+            return Failure(why, lead=lead, stage=Stage.CONNECT, host=str(self.host), advice="proxy names it")
+        return Failure(what or _NO_ADDRESS, lead=lead, stage=Stage.CONNECT, host=str(self.host), advice=advice)
 
 
 def interleaved(addresses: list[Address]) -> list[Address]:
@@ -151,7 +227,3 @@ def interleaved(addresses: list[Address]) -> list[Address]:
     lines = list(families.values())
     longest = max(map(len, lines), default=0)
     return [line[turn] for turn in range(longest) for line in lines if turn < len(line)]
-
-
-def _reason(problem: int) -> str:
-    return os.strerror(problem).lower()

@@ -93,6 +93,10 @@ def _text(octets: bytes) -> str:
     return octets.decode("utf-8", "backslashreplace")
 
 
+KEYWORDS = ("8BITMIME", "ATRN", "AUTH", "CHUNKING", "DSN", "ETRN", "PIPELINING", "SIZE", "SMTPUTF8", "STARTTLS")
+"""Of EHLO, those that mean something to us."""
+
+
 class Capabilities(NamedTuple):
     """What a server offers: EHLO keywords in capitals, each with its parameters (RFC 5321, 4.1.1.1)."""
 

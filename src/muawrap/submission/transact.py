@@ -46,7 +46,7 @@ def hand_over(
             if is_too_wide(connection, transaction):
                 transaction, way = _in_seven_bits(transaction, way)
             fits(connection, transaction, way)
-        reply, refused = offer(connection, transaction, way, fresh, heard, ahead)
+        reply, refused, unknown = offer(connection, transaction, way, fresh, heard, ahead)
         return Receipt(
             host=str(way.host),
             sender=way.sender,
@@ -57,6 +57,7 @@ def hand_over(
             rewritten=way.rewritten,
             eight_bit=is_too_wide(connection, transaction) or not (way.header.isascii() or _is_wide(connection)),
             refused=refused,
+            unknown=unknown,
         )
     except Failure:
         raise
@@ -146,10 +147,10 @@ def heard_ahead(connection: Connection, following: Transaction, verdict: str, go
 
 def offer(
     connection: Connection, transaction: Transaction, way: Way, fresh: bool, heard: Next | None, ahead: Lines
-) -> tuple[Reply, Refusals]:
+) -> tuple[Reply, Refusals, Refusals]:
     """MAIL, every RCPT, the text: one of each, in as few flights as the host allows (RULES B). Raises Failure.
 
-    The verdict, and who does not get it, which may be some where the transaction is partial.
+    The verdict, and why some do not get it, or may not have got it, where the transaction is partial.
     """
     offers = connection.capabilities.offers
     connection.hide_words(_hidden(transaction.recipients))
@@ -158,7 +159,9 @@ def offer(
     size = wire.size(way.header, transaction.body)
     chunk = (f"BDAT {size} LAST", "")
     alone = len(lines) == 2 and size <= ONE_FLIGHT and way.host == transaction.ways[-1].host and fresh and not ahead
-    _announce(connection, transaction, ())
+    # Over LMTP a verdict may look like the answer to RCPT, so that one reply too many would not show.
+    alone = alone and not connection.is_lmtp
+    _announce(connection, transaction, transaction.recipients)
     if heard is not None:
         refused = _agreed(connection, transaction, [heard] * len(lines))
     elif not offers("PIPELINING"):
@@ -167,29 +170,36 @@ def offer(
     elif offers("CHUNKING") and alone:
         # With one recipient nothing can be half delivered, so all of it leaves at once (RULES B6).
         connection.text(wire.as_chunk(text), before=[*lines, chunk], with_envelope=True, size=size)
-        return _all_accepted(connection, transaction), ()
+        return _all_accepted(connection, transaction), (), ()
     else:
         connection.hush()
         connection.flight(lines)
         refused = _agreed(connection, transaction, [connection.reply] * len(lines))
-    _announce(connection, transaction, refused)
+    without = {failure.recipient for failure in refused}
+    accepted = tuple(recipient for recipient in transaction.recipients if recipient.shown not in without)
+    _announce(connection, transaction, accepted)
+    verdicts = len(accepted) if connection.is_lmtp else 1
     if offers("CHUNKING"):
-        connection.text(wire.as_chunk(text), before=[chunk], after=ahead, size=size)
-        return _chunk_accepted(connection, more=bool(ahead)), refused
-    connection.stage = Stage.DATA
-    reply = connection.command("DATA")
-    if reply.code != 354:
-        raise connection.refused(reply)
-    connection.text(wire.with_dots(text), size=size)
-    return _accepted(connection), refused
+        connection.text(wire.as_chunk(text), before=[chunk], after=ahead, size=size, verdicts=verdicts)
+    else:
+        connection.stage = Stage.DATA
+        reply = connection.command("DATA")
+        if reply.code != 354:
+            raise connection.refused(reply)
+        connection.text(wire.with_dots(text), size=size, verdicts=verdicts)
+    if connection.is_lmtp:
+        from muawrap.submission import lmtp
+
+        reply, unsent, unknown = lmtp.verdict(connection, accepted, transaction.partial)
+        return reply, (*refused, *unsent), unknown
+    reply = _chunk_accepted(connection, more=bool(ahead)) if offers("CHUNKING") else _accepted(connection)
+    return reply, refused, ()
 
 
-def _announce(connection: Connection, transaction: Transaction, refused: Refusals) -> None:
+def _announce(connection: Connection, transaction: Transaction, accepted: tuple[Recipient, ...]) -> None:
     """Have whoever wants to know told who will get the message, just before its end leaves."""
     connection.before_end = None
     if transaction.before_end is not None:
-        without = {failure.recipient for failure in refused}
-        accepted = tuple(recipient for recipient in transaction.recipients if recipient.shown not in without)
         connection.before_end = partial(transaction.before_end, accepted)
 
 
