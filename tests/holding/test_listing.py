@@ -52,7 +52,7 @@ def test_nothing_is_said_so_and_nothing_is_made(machine: Machine) -> None:
 
 def test_a_heading_and_a_row_for_each_message(machine: Machine, spool: Spool) -> None:
     """INTERMITTENT 6.6: age, size, sender, recipients, next try, last error; oldest first."""
-    put(spool, "young", 90, "", "a@b", "c@d", "e@f")
+    put(spool, "young", 12_630, "", "a@b", "c@d", "e@f")
     put(spool, "old", 93_700)
     spool.set_record(Noted(Record(1, 2, 2_000_000_000), "connection refused"))
     spool.set_note("old", Noted(Record(1, 2, 2_100_000_000), "451 greylisted\nX"))
@@ -62,7 +62,7 @@ def test_a_heading_and_a_row_for_each_message(machine: Machine, spool: Spool) ->
     assert heading == f"cheshire: 2 messages, {size} B; next try {later[0]}"
     assert error == "last error: connection refused"
     assert columns.split() == ["age", "size", "sender", "recipients"]
-    assert (old.split("  ")[0], young.split("  ")[0]) == ("1d2h", "1m30s")
+    assert (old.split("  ")[0], young.split("  ")[0]) == ("1d2h", "3h30m")
     assert old.endswith("  you@example.net")
     assert (after.strip(), reason.strip()) == (f"next try {later[1]}", "last error: 451 greylisted\\nX")
     assert young.endswith("  a@b and 2 more")

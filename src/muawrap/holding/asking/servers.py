@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from muawrap import config, schema, sysexits
@@ -18,6 +18,7 @@ from muawrap.environment import PREFIX
 from muawrap.failure import REFUSED, TRY_AGAIN, Failure, Stage
 from muawrap.mail import Auth, Secret, SmartHost, endpoint
 from muawrap.schema import Bad
+from muawrap.submission import discovery, smarthosts
 from muawrap.submission.connection import Connection, Trace
 from muawrap.submission.opening import Opening
 from muawrap.submission.ready import ready
@@ -136,8 +137,8 @@ def reached(server: Server, settings: Config, trace: Trace | None = None) -> Con
 
     Where none could even be connected, `dial_delay` passes and all are tried once more (RULES C6).
     """
-    failures = []
-    for host in server.hosts:
+    failures: list[Failure] = []
+    for host in _endpoints(server.hosts, failures):
         try:
             return ready(Opening(host), settings.hostname, trace)
         except Failure as failure:
@@ -149,6 +150,17 @@ def reached(server: Server, settings: Config, trace: Trace | None = None) -> Con
         raise failures[0]
     lead = TRY_AGAIN if any(one.lead == TRY_AGAIN for one in failures) else REFUSED
     raise Failure("no host could be asked", lead=lead, reasons=tuple(failures))
+
+
+def _endpoints(hosts: tuple[SmartHost, ...], failures: list[Failure]) -> Iterator[SmartHost]:
+    """The hosts, with the endpoints DNS has in place of srv:// and mx:// entries; it is asked when their turn comes."""
+    for host in hosts:
+        try:
+            found = discovery.endpoints(host) if smarthosts.is_discovered(host) else [host]
+        except Failure as failure:
+            failures.append(failure)
+            continue
+        yield from found
 
 
 def status(failure: Failure) -> int:

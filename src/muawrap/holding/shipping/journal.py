@@ -4,6 +4,8 @@
     dot 0 2                             the end of the text leaves for these recipients, numbered as in the envelope
     ack 250 2.0.0 taken                 they have it
     no 452 4.3.1 no room                they do not have it, for certain
+    has 0                               over LMTP, where each recipient has a verdict: these of them have it
+    not 2                               and these do not; the rest may have it
     why refused 550 5.1.1 no such user  what the sender is told of
     tell 1                              about these, from now on
     told 1                              the sender has been told, and is not told again
@@ -61,6 +63,13 @@ class Journal:
             self._append(f"no {_one_line(reason)}")
         self.dotted = frozenset()
 
+    def parted(self, having: Collection[int], without: Collection[int]) -> None:
+        """The host has answered for each: these have it, these do not, and it is not known of the rest."""
+        for word, numbers in ("has", having), ("not", without):
+            if numbers:
+                self._line(word, numbers)
+        self.dotted -= frozenset(having) | frozenset(without)
+
     def tell(self, outcome: str, reason: str, numbers: Collection[int]) -> None:
         """The sender is about to be told of these: where there is no room to say so, it would be told every time."""
         self._append(f"why {outcome} {_one_line(reason)}")
@@ -107,6 +116,9 @@ def progress(spool: Spool, entry: Entry) -> Progress:
         word, _, rest = line.partition(" ")
         if word == "dot":
             dotted = _numbers(rest)
+        elif word in ("has", "not"):
+            done |= _numbers(rest) if word == "has" else frozenset()
+            dotted -= _numbers(rest)
         elif word == "gone":
             done |= _numbers(rest)
         elif word == "why":

@@ -37,7 +37,7 @@ def scope(failure: Failure) -> Scope:
     if failure.lead == failures.UNCERTAIN:
         return Scope.UNCERTAIN
     if failure.reasons:
-        if failure.stage is Stage.RCPT:
+        if failure.stage is Stage.RCPT or failure.shares is not None:
             return Scope.RECIPIENTS
         found = {scope(reason) for reason in failure.reasons}
         if found & {Scope.MESSAGE, Scope.RECIPIENTS}:
@@ -89,6 +89,6 @@ def host_name(failure: Failure, hosts: tuple[SmartHost, ...]) -> str:
     """The host a failure is about, as rules know it: its name without a port; else the first there is."""
     if failure.reasons:
         return host_name(failure.reasons[0], hosts)
-    if failure.host:
-        return failure.host.rpartition(":")[0].strip("[]")
-    return hosts[0].host if hosts else ""
+    where = failure.host.partition(" ")[0]  # without how it was found
+    name, _, port = where.rpartition(":")
+    return (name if port.isdigit() else where).strip("[]") or (hosts[0].host if hosts else "")

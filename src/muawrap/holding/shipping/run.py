@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from muawrap import report, signals
 from muawrap.config import Config
-from muawrap.failure import REFUSED, Failure
+from muawrap.failure import REFUSED, UNCERTAIN, Failure
 from muawrap.holding import clock
 from muawrap.holding.settings import Keeper
 from muawrap.holding.shipping import due, expire, outcome, settling
@@ -55,9 +55,9 @@ class Load(Work):
         named = self.held.envelope.recipients
         return frozenset(number for number, one in enumerate(named) if one.address in addresses)
 
-    def refused(self, failures: tuple[Failure, ...]) -> dict[int, Failure]:
+    def refused(self, failures: tuple[Exception, ...]) -> dict[int, Failure]:
         """Which of the envelope's recipients these are about."""
-        by_address = {failure.recipient.strip("<>"): failure for failure in failures}
+        by_address = {one.recipient.strip("<>"): one for one in failures if isinstance(one, Failure)}
         named = self.held.envelope.recipients
         return {number: by_address[one.address] for number, one in enumerate(named) if one.address in by_address}
 
@@ -235,9 +235,13 @@ class Run:
         self._progress(f"{self._keeper.name}: {self._tally.sent} sent, {self._tally.octets // 1000} kB")
 
     def _sent(self, load: Load, receipt: Receipt) -> None:
-        load.journal.ack(receipt.reply)
+        refused, unknown = load.refused(receipt.refused), load.refused(receipt.unknown)
+        accepted = load.journal.dotted - refused.keys() - unknown.keys()
+        if accepted == load.journal.dotted:
+            load.journal.ack(receipt.reply)
+        else:
+            load.journal.parted(accepted, refused)
         self._is_up()
-        accepted = load.journal.dotted
         self._tally.sent += 1
         self._tally.octets += receipt.size
         named = load.held.envelope.recipients
@@ -252,8 +256,7 @@ class Run:
             self._settling.age(load),
         ]
         self._settling.event("sent", load, facts, [Loss(named[number], "") for number in sorted(accepted)])
-        failures = tuple(one for one in receipt.refused if isinstance(one, Failure))
-        self._recipients_failed(load, accepted, load.refused(failures))
+        self._parted(load, accepted, refused, unknown)
 
     def _failed(self, load: Load, failure: Failure) -> None:
         scope = outcome.scope(failure)
@@ -299,7 +302,24 @@ class Run:
         self._try_later(load, frozenset(), dict.fromkeys(load.everybody, failure), ages=False)
         self._is_broken_again(load, failure)
 
+    def _parted(
+        self, load: Load, accepted: frozenset[int], refused: dict[int, Failure], unknown: dict[int, Failure]
+    ) -> None:
+        """Each recipient has its own verdict; those without one are parked, or sent to once more, as the owner says."""
+        gone = accepted
+        if unknown:
+            gone |= self._settling.uncertain(load, unknown, next(iter(unknown.values())))
+        left = {number: failure for number, failure in unknown.items() if number not in gone}
+        self._recipients_failed(load, gone, {**refused, **left})
+
     def _uncertain(self, load: Load, failure: Failure) -> None:
+        if failure.shares is not None and load.transaction.partial:  # nobody has it for certain
+            verdicts = load.refused(failure.reasons)
+            refused = {number: one for number, one in verdicts.items() if one.lead != UNCERTAIN}
+            load.journal.parted((), refused)
+            unknown = {number: one for number, one in verdicts.items() if one.lead == UNCERTAIN}
+            self._parted(load, frozenset(), refused, unknown)
+            return
         numbers = load.journal.dotted
         gone = self._settling.uncertain(load, numbers, failure)
         entry = self._settling.finish(load, gone)

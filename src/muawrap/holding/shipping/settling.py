@@ -225,7 +225,8 @@ class Settling:
 
     def uncertain(self, work: Work, numbers: Collection[int], failure: Failure) -> frozenset[int]:
         """Nobody knows whether these got it: park it for them, or send it once more, as its owner wishes."""
-        if self.keeper.uncertain == "resend" and not self.is_over_age(work):
+        some_have_it = failure.shares is not None and bool(failure.shares.sent)
+        if self.keeper.uncertain == "resend" and not some_have_it and not self.is_over_age(work):
             self.event("resend", work, [("error", failure.sentence())], error=True)
             work.journal.no("to be sent again")
             return frozenset()
