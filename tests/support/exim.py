@@ -27,7 +27,8 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.support.need import need
+from tests.support.need import missing, need
+from tests.support.unpacked import Unavailable, unpacked
 
 if TYPE_CHECKING:
     import trustme
@@ -87,9 +88,11 @@ data:
 {acls}"""
 
 TLS_FILES = """\
-tls_certificate = {folder}/certificate.pem
-tls_privatekey = {folder}/certificate.pem
+tls_certificate = {certificate}
+tls_privatekey = {certificate}
 """
+
+BY_NAME = "${{lookup{{$tls_in_sni}}lsearch{{{folder}/names}}{{$value}}{{{folder}/certificate.pem}}}}"
 
 AUTHENTICATED = """\
   deny
@@ -149,12 +152,15 @@ class Exim:
         folder: Path,
         *,
         tls: trustme.LeafCert | None = None,  # offers STARTTLS, and TLS at once on `tls_port`
+        other_tls: Mapping[str, trustme.LeafCert] | None = None,  # for who asks for such a name (RFC 6066, 3)
         users: Mapping[str, str] | None = None,  # name -> password: AUTH after TLS, and no mail without
+        authenticators: str = "",  # instead of `users`: that section of its configuration
+        heavy: bool = False,  # Debian's exim4-daemon-heavy, which knows Dovecot: unpacked where another is installed
         refuse_recipients: Collection[str] = (),  # 550 at RCPT
         extra: str = "",  # lines for the main part of its configuration
         acls: str = "",  # further access control lists, which lines of `extra` name
     ) -> None:
-        self.path = need("exim4")
+        self.path, self._environment = which(heavy)
         number = sum(1 for _ in folder.glob("exim*")) + 1
         self.folder = folder / f"exim{number}"
         self.folder.mkdir()
@@ -163,22 +169,28 @@ class Exim:
         self._held = [held_port(), held_port()]
         self.port, self.tls_port = (held.getsockname()[1] for held in self._held)
         self._daemon: subprocess.Popen[bytes] | None = None
-        self._configure(tls, users, refuse_recipients, extra, acls)
+        if users is not None:
+            authenticators = AUTHENTICATORS.format(folder=self.folder)
+        self._configure(tls, other_tls or {}, users or {}, authenticators, refuse_recipients, extra, acls)
 
     def _configure(
         self,
         tls: trustme.LeafCert | None,
-        users: Mapping[str, str] | None,
+        other_tls: Mapping[str, trustme.LeafCert],
+        users: Mapping[str, str],
+        authenticators: str,
         refuse_recipients: Collection[str],
         extra: str,
         acls: str,
     ) -> None:
-        if tls is not None:
-            pem = self.folder / "certificate.pem"
-            tls.private_key_and_cert_chain_pem.write_to_path(pem)
+        certificates = {"certificate": tls, **other_tls} if tls is not None else {}
+        for name, certificate in certificates.items():
+            pem = self.folder / f"{name}.pem"
+            certificate.private_key_and_cert_chain_pem.write_to_path(pem)
             pem.chmod(0o600)
-        if users is not None:
-            (self.folder / "users").write_text("".join(f"{user}: {users[user]}\n" for user in users))
+        (self.folder / "names").write_text("".join(f"{name}: {self.folder}/{name}.pem\n" for name in other_tls))
+        (self.folder / "users").write_text("".join(f"{user}: {users[user]}\n" for user in users))
+        shown = BY_NAME.format(folder=self.folder) if other_tls else f"{self.folder}/certificate.pem"
         text = MAIN.format(
             uid=os.geteuid(),
             gid=os.getegid(),
@@ -187,15 +199,13 @@ class Exim:
             ports=f"{self.port} : {self.tls_port}" if tls else self.port,
             tls_ports=self.tls_port if tls else "",
             tls_hosts="*" if tls else "",
-            tls_files=TLS_FILES.format(folder=self.folder) if tls else "",
-            authenticated=AUTHENTICATED if users is not None else "",
+            tls_files=TLS_FILES.format(certificate=shown) if tls else "",
+            authenticated=AUTHENTICATED if authenticators else "",
             refused=REFUSED.format(addresses=" : ".join(refuse_recipients)) if refuse_recipients else "",
             extra=extra,
             acls=acls,
         )
-        if users is not None:
-            text += AUTHENTICATORS.format(folder=self.folder)
-        (self.folder / "exim.conf").write_text(text)
+        (self.folder / "exim.conf").write_text(text + authenticators)
 
     # -- the daemon
 
@@ -215,7 +225,7 @@ class Exim:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+                env=self._environment,
                 cwd=self.folder,
                 start_new_session=True,
             )
@@ -262,6 +272,16 @@ class Exim:
         found = [read_spool(path) for path in (self.folder / "spool" / "input").glob("*-H")]
         return [arrived for _, arrived in sorted(found, key=lambda pair: pair[0])]
 
+    def settle(self) -> None:
+        """Wait until it talks to nobody any more, and its log is whole."""
+        assert self._daemon is not None
+        children = Path(f"/proc/{self._daemon.pid}/task/{self._daemon.pid}/children")  # one for each connection
+        deadline = time.monotonic() + PATIENCE
+        while children.read_text():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"Exim still talks to somebody:\n{self.log}")
+            time.sleep(0.005)  # between two looks
+
     def forget(self) -> None:
         """Nothing has come yet: for the next test. A stopped daemon runs again."""
         if self._daemon is None:
@@ -269,6 +289,22 @@ class Exim:
         for file in (self.folder / "spool" / "input").glob("*"):
             file.unlink()
         (self.folder / "mainlog").write_bytes(b"")  # whoever has it open appends
+
+
+def which(heavy: bool) -> tuple[str, dict[str, str]]:
+    """The program, and the environment it runs in."""
+    path, environment = need("exim4"), {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    if heavy:
+        asked = [path, "-C", os.devnull, "-bV"]
+        told = subprocess.run(asked, env=environment, capture_output=True, check=False).stdout
+        if not re.search(rb"^Authenticators:.* dovecot\b", told, re.MULTILINE):
+            try:
+                package = unpacked("exim4-daemon-heavy")
+            except Unavailable as error:
+                missing(str(error))
+            path = str(package.folder / "usr/sbin/exim4")
+            environment["LD_LIBRARY_PATH"] = package.library_path
+    return path, environment
 
 
 def held_port() -> socket.socket:

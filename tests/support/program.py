@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -77,9 +78,10 @@ class Program:
         timeout: float = 60,
         cwd: Path | None = None,
         config: bool = True,  # False: without -C
+        before: Sequence[str] = (),  # a command that runs it, such as unshare
         **popen: Any,
     ) -> Result:
-        command: list[str | bytes | Path] = [self.named(name)]
+        command: list[str | bytes | Path] = [*before, self.named(name)]
         if config:
             command += ["-C", self.config]
         if isinstance(stdin, bytes):

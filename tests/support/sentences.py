@@ -17,7 +17,7 @@ SOURCE = REPOSITORY / "src" / "muawrap"
 WORDS = {
     # who makes a failure, or a part of its sentence -> which arguments are its words
     **dict.fromkeys(
-        ("Failure", "Connection.failure", "_failed", "Bad", "Malformed", "AddressError", "MemberError"), (0,)
+        ("Failure", "Divided", "Connection.failure", "_failed", "Bad", "Malformed", "AddressError", "MemberError"), (0,)
     ),
     "error": (1,),
     "trail": (0, 1),
