@@ -6,6 +6,7 @@ import re
 
 from muawrap import addresses, report
 from muawrap.failure import REFUSED, TRY_AGAIN, UNCERTAIN, Failure
+from muawrap.submission import sasl
 
 _PRINTABLE = re.compile(r"[ -~]*")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
@@ -20,6 +21,14 @@ def told(failure: Failure) -> str:
     assert _PRINTABLE.fullmatch(report.printable(sentence))
     logged(sentence)
     return sentence
+
+
+def tells_nothing(told: list[str], password: str) -> None:
+    """Nobody is told the password, in none of the forms in which a server could repeat it (RELIABILITY T7)."""
+    octets = password.encode("utf-8", "surrogateescape")
+    for line in told:
+        for form in octets.decode("utf-8", "backslashreplace"), sasl.encode(octets), octets.hex():
+            assert form.lower() not in line.lower(), line
 
 
 def logged(*values: str) -> None:

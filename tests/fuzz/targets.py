@@ -1,4 +1,4 @@
-"""The seven targets: each a function that takes octets and fails where a promise does not hold.
+"""The targets: each a function that takes octets and fails where a promise does not hold.
 
 None of them needs more than the package. An input that is refused as documented (a Failure, an AddressError) is as good
 as one that is accepted; what is told of it is checked, too. Several texts in one input are separated by NUL.
@@ -25,7 +25,7 @@ from muawrap.routing import headers, redirect
 from muawrap.routing.members import Entry
 from muawrap.submission import sasl, wire
 from muawrap.submission.replies import LINES_LIMIT, Malformed, Reader, capabilities
-from tests.fuzz import checks, dialogues
+from tests.fuzz import accounts, checks, dialogues
 from tests.fuzz.wired import replies_in
 
 SECONDS = 1.0  # of processor time for one input
@@ -265,7 +265,7 @@ def replies(data: bytes) -> None:
         assert 0 <= offered.size_limit < 10**19
         assert all(name == name.upper() and name.split() == [name] for name in offered.keywords)
         assert not offered.without(tuple(offered.keywords)).keywords
-        assert sasl.choose(offered.mechanisms, ()) in ("", *offered.mechanisms)
+        assert sasl.choose(offered.mechanisms, sasl.BY_PASSWORD) in ("", *offered.mechanisms)
 
 
 def _replies(octets: bytes, piece: int) -> tuple[list[mail.Reply], str]:
@@ -371,4 +371,10 @@ TARGETS = {
     "configuration": Target(configuration, 4096),
     "sasl": Target(dialogues.sasl_exchange, 1024),
     "dialogue": Target(dialogues.dialogue, 2048),
+    "scram": Target(accounts.scram_messages, 512),
+    "certificate": Target(accounts.certificate, 2048),
+    "names": Target(accounts.names, 512),
+    "socks": Target(accounts.socks_replies, 512),
+    "netrc": Target(accounts.netrc_text, 1024),
+    "complaint": Target(accounts.complaint, 1024),
 }

@@ -8,7 +8,9 @@ import pytest
 
 from muawrap.failure import UNCERTAIN, Failure
 from muawrap.mail import Receipt
-from tests.fuzz import dialogues, wired
+from muawrap.submission import identity, netrc, pins, scram, socks
+from muawrap.submission.connection import Connection
+from tests.fuzz import accounts, dialogues, wired
 from tests.fuzz.targets import TARGETS, bounded
 
 CORPUS = Path(__file__).with_name("corpus")
@@ -25,7 +27,7 @@ def test_an_input_found_by_fuzzing_breaks_no_promise(file: Path) -> None:
 def test_every_target_has_a_corpus_and_the_corpus_stays_small() -> None:
     """G1: a regression test, not an archive."""
     assert {file.parent.name for file in FILES} == set(TARGETS)
-    assert len(FILES) <= 300
+    assert len(FILES) <= 400
     assert sum(file.stat().st_size for file in FILES) <= 300 * 1024
 
 
@@ -85,6 +87,33 @@ def test_the_judge_of_dialogues_is_not_deceived(lie: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(dialogues._Course, "bears", lambda course, _, surprises: bears(course, outcome, surprises))
     with pytest.raises(AssertionError):
         dialogues.dialogue((CORPUS / "dialogue" / name).read_bytes())
+
+
+WRONG: dict[str, tuple[object, str, object]] = {
+    "scram/wrong": (scram.Scram, "_prove", lambda mechanism, signature: setattr(mechanism, "_proved", True)),
+    "scram/few": (scram, "FEWEST", 1),
+    "scram/plus": (scram.Scram, "_hmac", lambda mechanism, key, message: bytes(32)),
+    "certificate/ecdsa": (pins, "public_key", lambda der: der[8:]),
+    "certificate/cut": (pins, "public_key", lambda der: der[8:]),
+    "names/star_tld": (identity, "matches", lambda presented, name: name.endswith(presented.lstrip("*"))),
+    "names/case": (identity, "matches", lambda presented, name: presented == name),
+    "socks/good": (socks, "LENGTHS", {1: 5, 4: 16}),
+    "socks/ipv6": (socks, "LENGTHS", {1: 4, 4: 15}),
+    "socks/code": (socks, "ANSWERS", {99: socks.Answer(accounts.PASSWORD)}),
+    "netrc/unknown": (netrc, "_wrong", lambda path, number: Failure("s3cret is not understood")),
+    "netrc/default": (netrc, "password", lambda entries, machines, login: entries[0].password),
+    "netrc/quoted": (netrc.Entry, "__repr__", lambda entry: str(tuple(entry))),
+    "complaint/echo": (Connection, "_shown", lambda connection, text: text),
+}
+
+
+@pytest.mark.parametrize("seed", WRONG)
+def test_a_target_finds_what_is_wrong(seed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """G1: a target that passes whatever the code does would prove nothing."""
+    where, name, instead = WRONG[seed]
+    monkeypatch.setattr(where, name, instead)
+    with pytest.raises(Exception):  # noqa: B017, PT011 -- whatever atheris would report
+        TARGETS[seed.partition("/")[0]].run((CORPUS / seed).read_bytes())
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,8 @@ class Wired(socket.socket):
 class _Dialled(Dial):
     """A connection that is there already."""
 
+    proxy = None
+
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
 
@@ -139,7 +141,7 @@ class WiredOpening(Opening):
     def __init__(self, host: SmartHost, sockets: list[Wired], password: str = "") -> None:
         self.host = host
         self.end = float("inf")
-        self.password = password
+        self.password, self.token = password, ""
         self.failure = None
         self.dial = None
         self.sockets = sockets

@@ -20,7 +20,7 @@ Runs = Callable[[list[str], bytes], Run]
 def tortured(scene: Scene, sample: int | None = None, runs: Runs | None = None) -> Tally:
     """All cuts of a scene, or so many of them, by forks of the program, or by something that `runs` it."""
     tally = Tally("link cut: " + scene.name)
-    with tempfile.TemporaryDirectory() as folder, Warm() as warm, staged(scene, Path(folder)) as stage:
+    with tempfile.TemporaryDirectory() as folder, staged(scene, Path(folder)) as stage, Warm(stage.asked) as warm:
         run = runs or warm.run
         end, verdict = _whole(stage, run, tally)
         cuts = list(_cuts(stage))

@@ -8,8 +8,10 @@ import socket
 import struct
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Literal
 
+from tests.support.lmtp_server import catch_up, move
 from tests.support.server import Channel, Listener
 
 Direction = Literal["up", "down"]
@@ -28,14 +30,24 @@ class Cut:
 class Link(Listener):
     """Passes octets on to a server and back, as they come or in smaller pieces, until the cut."""
 
-    def __init__(self, port: int, piece: int = 65536, buffer: int = 0) -> None:
+    def __init__(self, port: int, piece: int = 65536, buffer: int = 0, path: Path | None = None) -> None:
+        """From a port of its own, or from a unix socket at `path`, to this port."""
         super().__init__()
+        self.path = path
+        if path is not None:
+            move(self, path)
         if buffer:  # of the kernel, for what the program sends; the smallest is 2304 octets
             self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         self.piece = piece
         self.server = port
         self.cut: Cut | None = None
         self.passed: list[tuple[Direction, int]] = []  # by the last connection, in order
+
+    def _catch_up(self) -> None:
+        if self.path is None:
+            super()._catch_up()
+        else:
+            catch_up(self)
 
     def octets(self, direction: Direction) -> int:
         """How many were passed on."""

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from tests.bench.lab import Case, Lab
 from tests.bench.peers import Peer, muawrap
-from tests.torture.calls import PROGRAM
-from tests.torture.scenes import SCENES, Scene, Stage, staged
+from tests.torture.scenes import PROGRAM, SCENES, Scene, Stage, staged
 from tests.torture.tally import Run, Tally, faults
 from tests.torture.warm import PATIENCE
 

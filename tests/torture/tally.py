@@ -107,6 +107,56 @@ def faults_of_batch(run: Run, copies: Sequence[bytes], texts: Sequence[bytes]) -
     return found
 
 
+_WHOM = re.compile(r"(sent to|refused for|not now for|unknown for) ((?:<[^>]*>(?:, )?)+)")
+
+
+def faults_of_parts(
+    run: Run,
+    copies: Sequence[bytes],
+    text: bytes,
+    recipients: Sequence[str],
+    *,
+    end_left: bool | None,
+    heard: bool,
+    refused: Collection[str],
+) -> set[str]:
+    """The same for LMTP, where one line says who has it, who has not, and of whom nobody knows (RFC 2033, 4.2).
+
+    copies   the texts that were delivered, each behind the name of its recipient and a blank
+    refused  those to whom the server of this scene delivers nothing
+    """
+    found = set()
+    has = [name.decode() for name, _, _ in (copy.partition(b" ") for copy in copies)]
+    if len(set(has)) < len(has):
+        found.add("duplicate")
+    if any(copy.partition(b" ")[2] != text for copy in copies):
+        found.add("short")
+    if run.status is None:
+        return found | {"hangs"}
+    if run.status not in (0, 1) or (heard and run.status != int(bool(refused))):
+        found.add("wrong status")
+    if b"Traceback" in run.err or b"Fatal Python error" in run.err:
+        found.add("tracebacks")
+    if run.status == 0:
+        return found | (set() if set(has) == set(recipients) and not run.err + run.out else {"lost"})
+    line = _LINE.fullmatch(run.err)
+    if line is None or run.out:
+        return found | {"unlabelled"}
+    uncertain = line[1] == b"may have been sent"
+    told = {name: word for word, names in _WHOM.findall(run.err.decode()) for name in re.findall("<(.*?)>", names)}
+    unknown = {name for name in recipients if told.get(name, "unknown for" if uncertain else "") == "unknown for"}
+    sent = {name for name in recipients if told.get(name) == "sent to"}
+    if not sent <= set(has):
+        found.add("lost")
+    if set(has) - sent - unknown or uncertain != bool(unknown) or (uncertain and heard):
+        found.add("unlabelled")
+    if uncertain and end_left is False:
+        found.add("unlabelled")
+    if line[1] == b"not sent, try again" and has:
+        found.add("unlabelled")  # who reads that makes two of them
+    return found
+
+
 def _broken(run: Run, copies: Sequence[bytes], texts: Sequence[bytes]) -> set[str]:
     """What is wrong whatever the caller was told."""
     found = set()

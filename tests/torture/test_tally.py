@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from tests.torture.tally import FAULTS, Run, Tally, faults, faults_of_answers, faults_of_batch, table
+from tests.torture.tally import (
+    FAULTS,
+    Run,
+    Tally,
+    faults,
+    faults_of_answers,
+    faults_of_batch,
+    faults_of_parts,
+    table,
+)
 
 TEXT = b"Hello.\r\n"
 REFUSED = b"sendmail: not sent, refused: no such user\n"
@@ -140,3 +149,65 @@ def test_the_line_of_a_batch_is_held_against_the_copies(
 ) -> None:
     """E8: so many were sent, one is as the lead says, and the others were not begun."""
     assert faults_of_batch(Run(status, b"", err), copies, TEXTS) == found
+
+
+WHO = ("a@x", "b@x")
+HAS_A, HAS_B = b"a@x " + TEXT, b"b@x " + TEXT
+PARTED = (
+    b"sendmail: not sent, refused: x did not take the message for all: sent to <a@x>; refused for <b@x>: 552 full\n"
+)
+BROKEN = b"sendmail: may have been sent: x did not answer for all: sent to <a@x>; unknown for <b@x>: lost\n"
+
+
+def parts(status: int | None, said: bytes, copies: list[bytes], **more: bool) -> set[str]:
+    known = {"end_left": None, "heard": False, **more}
+    return faults_of_parts(Run(status, b"", said), copies, TEXT, WHO, refused=set(), **known)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "copies"),
+    [
+        (0, b"", [HAS_B, HAS_A]),
+        (1, AGAIN, []),
+        (1, UNKNOWN, []),
+        (1, UNKNOWN, [HAS_A, HAS_B]),
+        (1, PARTED, [HAS_A]),
+        (1, BROKEN, [HAS_A]),
+        (1, BROKEN, [HAS_A, HAS_B]),
+    ],
+)
+def test_over_lmtp_each_recipient_counts(status: int, said: bytes, copies: list[bytes]) -> None:
+    """RFC 2033, 4.2."""
+    assert parts(status, said, copies) == set()
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "copies", "fault"),
+    [
+        (0, b"", [HAS_A], "lost"),
+        (0, b"", [HAS_A, HAS_A, HAS_B], "duplicate"),
+        (1, BROKEN, [HAS_A, HAS_B, HAS_B], "duplicate"),
+        (0, b"", [HAS_A, b"b@x Hel"], "short"),
+        (1, PARTED, [HAS_B], "lost"),
+        (1, PARTED, [HAS_A, HAS_B], "unlabelled"),
+        (1, BROKEN, [], "lost"),
+        (1, AGAIN, [HAS_A], "unlabelled"),
+        (1, PARTED.replace(b"not sent, refused", b"not sent, try again"), [HAS_A], "unlabelled"),
+        (1, PARTED.replace(b"not sent, refused", b"may have been sent"), [HAS_A], "unlabelled"),
+        (1, b"", [], "unlabelled"),
+        (1, b"Traceback\n", [], "tracebacks"),
+        (2, AGAIN, [], "wrong status"),
+        (None, b"", [], "hangs"),
+    ],
+)
+def test_a_promise_to_one_recipient_can_be_broken(
+    status: int | None, said: bytes, copies: list[bytes], fault: str
+) -> None:
+    """A1, A3."""
+    assert fault in parts(status, said, copies)
+
+
+def test_what_was_heard_of_all_recipients_is_not_uncertain() -> None:
+    """A5."""
+    assert "wrong status" in parts(1, BROKEN, [HAS_A], heard=True)
+    assert "unlabelled" in parts(1, UNKNOWN, [], end_left=False)

@@ -23,6 +23,16 @@ gc.disable()
 sys.path.append(sys.argv[1])
 from muawrap import sendmail, session
 import muawrap.submission.deliver, encodings.idna, _ssl, ssl, smtplib
+from muawrap import extras
+from muawrap.submission import discovery, lookup
+def resolver(dns):
+    made = dns.Resolver(configure=False)
+    made.nameservers, made.port = ["127.0.0.1"], names
+    return made
+names = int(sys.argv[3])
+if names:
+    extras.load("dns.resolver", "the torture")
+    lookup.resolver = resolver
 told = socket.socket(fileno=int(sys.argv[2]))
 while True:
     try:
@@ -51,13 +61,16 @@ while True:
 
 
 class Warm:
-    """Runs the program again and again."""
+    """Runs the program again and again. It asks the name server at port `names` instead of that of resolv.conf(5)."""
+
+    def __init__(self, names: int = 0) -> None:
+        self._names = names
 
     def __enter__(self) -> Warm:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _FORKS, REPOSITORY / "src", str(theirs.fileno())],
+                [sys.executable, "-I", "-S", "-c", _FORKS, REPOSITORY / "src", str(theirs.fileno()), str(self._names)],
                 pass_fds=[theirs.fileno()],
                 env={"PATH": "/usr/bin:/bin"},
                 stdin=subprocess.DEVNULL,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple
 
+from tests.support.nameserver import SERVFAIL
 from tests.support.server import Action, Channel, Drop, Raw, Reset, Silence, Then
 
 SHORT = 0.3  # seconds; for the one stage at which a host is silent, so that a busy machine disturbs no other
@@ -37,6 +38,15 @@ class Behaviour(NamedTuple):
     timeouts: Mapping[str, float] = {}  # those that its silence runs into
     by_data: bool = False  # shown in the answer to DATA or within its text: never offers CHUNKING
     long: bool = False  # needs a text that the kernel cannot take in whole
+    way: str = "smtp"  # how it is reached: a row of places.WAYS
+    lie: str = ""  # of tests/support/scram.py; the login is by SCRAM then
+    password: str = ""  # the server knows, where it is not ours; the login is by SCRAM then
+    records: tuple[str, ...] = ()  # SRV; {port} is its own, {closed} and {other} are nobody's
+    stumbles: bool = False  # something in front of it fails, but it is reached
+
+    @property
+    def by_scram(self) -> bool:
+        return bool(self.lie or self.password)
 
 
 def replies(stage: str, reply: str, reach: Reach, *, login: bool = False, by_data: bool = False) -> Behaviour:
@@ -60,6 +70,8 @@ class ReadSome(Action):
         channel.reset()
 
 
+DEAD, GOOD = "SRV 0 0 {closed} localhost.", "SRV 2 0 {port} localhost."
+DEAD_AS_WELL = DEAD.replace("closed", "other")
 ENDLESS = b"250-MORE\r\n" * 50_000
 BEHAVIOURS = [
     # -- before MAIL
@@ -102,4 +114,24 @@ BEHAVIOURS = [
     after_the_dot("closes after the dot", "verdict", Drop(), 0),
     after_the_dot("half a verdict", "verdict", Then(b"250-2.0.0 tak", Drop()), 1),
     after_the_dot("resets after the dot", "verdict", Reset(), 1),
+    # -- found by DNS
+    Behaviour("srv NXDOMAIN", Reach.HOST, "DNS does not know", passing=False, listening=False, way="srv"),
+    Behaviour("srv SERVFAIL", Reach.HOST, "SERVFAIL", listening=False, way="srv", records=(SERVFAIL,)),
+    Behaviour(
+        "srv, no target up", Reach.HOST, "refused.*refused", listening=False, way="srv", records=(DEAD, DEAD_AS_WELL)
+    ),
+    Behaviour("srv, first target dead", Reach.TAKEN, kept=1, way="srv", records=(DEAD, GOOD), stumbles=True),
+    Behaviour("srv accepts", Reach.TAKEN, kept=1, way="srv", records=(GOOD,)),
+    # -- LMTP
+    Behaviour("LMTP accepts", Reach.TAKEN, kept=1, way="lmtp"),
+    replies("dot", "452 4.2.2 over quota", Reach.VERDICT)._replace(name="LMTP dot 452", way="lmtp"),
+    after_the_dot("LMTP closes after the dot", "verdict|unknown", Drop(), 0)._replace(way="lmtp"),
+    # -- who it is: SCRAM, a pinned certificate, a proxy
+    Behaviour("SCRAM with a lie", Reach.HOST, "could not prove", passing=False, login=True, lie="wrong signature"),
+    Behaviour("SCRAM refused", Reach.HOST, "535", passing=False, login=True, password="another"),
+    Behaviour("another certificate", Reach.HOST, "fingerprint", passing=False, way="pinned"),
+    Behaviour("proxy refuses", Reach.HOST, "its rules forbid", {"reply": b"\5\2\0\1"}, passing=False, way="socks"),
+    Behaviour("proxy accepts", Reach.TAKEN, kept=1, way="socks"),
 ]
+OLD = next(number for number, behaviour in enumerate(BEHAVIOURS) if behaviour.way != "smtp")
+"""From here on, what a plain host at an address does not need: fewer pairs of these are run with every test run."""

@@ -11,11 +11,11 @@ from tests.support.program import REPOSITORY, Result
 
 
 class Forked:
-    """A process that has loaded the program; one call at a time."""
+    """A process that has loaded the program; one call at a time. It asks the name server at this port."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-I", str(Path(__file__).with_name("warm.py")), str(REPOSITORY / "src")],
+            [sys.executable, "-I", str(Path(__file__).with_name("warm.py")), str(REPOSITORY / "src"), str(port)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={"PATH": "/usr/bin:/bin"},

@@ -17,11 +17,7 @@ class Prediction(NamedTuple):
     told: tuple[int, ...]  # the hosts whose trouble the line tells, in this order
     contacts: tuple[int, ...]  # to each host
     copies: tuple[int, ...]  # that each host keeps
-
-    @property
-    def degraded(self) -> bool:
-        """Whether the log says why a host before the one that decided did not take it."""
-        return sum(self.contacts) > 1 and len(self.told) < 2
+    degraded: bool  # whether the log says why a host before the one that decided did not take it
 
 
 def predict(hosts: Sequence[Behaviour], *, tempfail: str = "final", one_flight: bool = False) -> Prediction:
@@ -43,6 +39,7 @@ def predict(hosts: Sequence[Behaviour], *, tempfail: str = "final", one_flight: 
             told=(number,) if lead else (),
             contacts=tuple(int(index <= number) for index in range(len(hosts))),
             copies=tuple(host.kept if index == number else 0 for index in range(len(hosts))),
+            degraded=number > 0 or host.stumbles,
         )
     return Prediction(
         status=1,
@@ -50,4 +47,5 @@ def predict(hosts: Sequence[Behaviour], *, tempfail: str = "final", one_flight: 
         told=tuple(range(len(hosts))),
         contacts=(1,) * len(hosts),
         copies=(0,) * len(hosts),
+        degraded=False,
     )
