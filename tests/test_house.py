@@ -52,8 +52,10 @@ NOT_IN_A_PLAIN_DELIVERY = (
     "logging",
     "argparse",
     "subprocess",
+    "stringprep",
     "muawrap.holding",
     "muawrap.admin",
+    *(f"muawrap.submission.{name}" for name in ("scram", "oauth", "binding", "netrc", "keyrings", "helper")),
 )
 
 

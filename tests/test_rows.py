@@ -1,36 +1,16 @@
-"""Every promise of docs/reliability.md has a test that names it, or waits for a feature that does not exist yet."""
+"""Every promise of docs/reliability.md has a test that names it."""
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from itertools import groupby
 from pathlib import Path
 
-import pytest
-
-from muawrap import schema
-
 REPOSITORY = Path(__file__).parents[1]
 ROW = re.compile(r"^\| ([A-Z])([0-9]+)( [A-Za-z-]+)? \|", re.MULTILINE)
-
-
-def refused(check: schema.Check, value: object) -> bool:
-    """Whether the configuration refuses a value because this version does not have it."""
-    try:
-        check(value)
-    except schema.Bad as bad:
-        return "this version" in str(bad)
-    return False
-
-
-DUE: dict[str, Callable[[], bool]] = {
-    "T3 pinning": lambda: refused(schema.TLS["fingerprint"], "00" * 32),
-    "T5": lambda: refused(schema.AUTH["mechanisms"], ["SCRAM-SHA-256"]),
-}
-"""Rows without a test, and whether what they promise is still to come."""
 
 
 @cache
@@ -71,7 +51,7 @@ def named() -> dict[str, set[str]]:
 
 def test_every_row_has_a_test_that_names_it() -> None:
     """RELIABILITY: a promise without a test is a wish."""
-    missing = [row for row in rows() if row not in named() and row not in DUE]
+    missing = [row for row in rows() if row not in named()]
     assert not missing, f"no test names {', '.join(missing)}"
 
 
@@ -79,14 +59,6 @@ def test_no_test_names_a_row_that_does_not_exist() -> None:
     """RELIABILITY: a slip in a name would leave its row unproved."""
     unknown = {name: files for name, files in named().items() if name not in rows()}
     assert not unknown
-
-
-@pytest.mark.parametrize("row", DUE)
-def test_a_row_is_due_only_as_long_as_its_feature_does_not_exist(row: str) -> None:
-    """RELIABILITY: what exists has to be proved, and what is proved is not due."""
-    assert row in rows()
-    assert DUE[row](), f"what {row} promises exists now: write its tests, and take it from DUE"
-    assert row not in named(), f"{row} has a test: take it from DUE"
 
 
 def test_the_page_leaves_no_row_out() -> None:
