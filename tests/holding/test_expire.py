@@ -198,6 +198,10 @@ def test_whoever_ships_is_left_alone(made: Host) -> None:
     with Spool(made.keeper) as spool, spool.lock() as ours:
         assert ours
         assert made.expire().busy
+        argv = made.argv("expire", "x.example")
+        done = subprocess.run(argv, capture_output=True, env=made.environment, check=False, timeout=60, text=True)
+    assert (done.returncode, done.stdout) == (75, "")
+    assert "another muawrap is at work in its folder (run it again when that has ended)" in done.stderr
     assert list(made.waiting()) == ["one"]
 
 

@@ -10,7 +10,7 @@ from muawrap import report
 from muawrap.admin import ship as shipping
 from muawrap.admin.screen import complain, told
 from muawrap.config import load
-from muawrap.failure import Failure, unexpected
+from muawrap.failure import TRY_AGAIN, Failure, unexpected
 from muawrap.holding import settings
 from muawrap.holding.shipping import plan, settling
 from muawrap.holding.shipping.expire import expire
@@ -53,6 +53,12 @@ def command(config: str | None, everything: bool, outbox: bool, dry_run: bool, a
     for keeper in keepers:
         try:
             tally = expire(keeper, settled, flush.road.tell if flush is not None else None)
+            if tally.busy:  # unlike ship, which is looked after by whoever is at it
+                raise Failure(
+                    "another muawrap is at work in its folder",
+                    lead=TRY_AGAIN,
+                    advice="run it again when that has ended",
+                )
         except Exception as error:
             tally = shipping.failed(keeper, settled, unexpected(error))
         tally.kept = 0  # what is not too old is none of its business
