@@ -207,10 +207,15 @@ def test_a_sender_that_is_no_address_is_no_envelope(program: Program, folder: Pa
     assert list(folder.iterdir()) == []
 
 
-def test_a_message_that_was_sent_is_not_kept_and_nothing_is_loaded_for_it(program: Program, folder: Path) -> None:
-    """A4; and it costs a plain delivery nothing."""
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_message_that_was_sent_is_not_kept_and_costs_only_those_who_asked(
+    program: Program, folder: Path, keeps: bool
+) -> None:
+    """A4: what keeps it is loaded before a signal can come in the middle of that, and where no folder is named not."""
     with Server() as server:
         ready(program, server, folder)
+        if not keeps:
+            program.config.write_text(re.sub("(?m)^keep_failed.*$", "", program.config.read_text()))
         script = (
             "import json, sys; sys.path.append(sys.argv[1]);"
             "from muawrap import sendmail;"
@@ -223,7 +228,7 @@ def test_a_message_that_was_sent_is_not_kept_and_nothing_is_loaded_for_it(progra
             capture_output=True,
             check=True,
         )
-    assert json.loads(done.stdout) == [0, False]
+    assert json.loads(done.stdout) == [0, keeps]
     assert list(folder.iterdir()) == []
 
 

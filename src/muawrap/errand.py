@@ -28,6 +28,11 @@ class Errand:
     def __init__(self, settings: Config) -> None:
         self.settings = settings
         self.who = transaction.caller()
+        if settings.keep_failed:
+            # Loaded before anything can be lost: a signal may come in the middle of another import that it needs.
+            from muawrap import keeping
+
+            self._write_down = keeping.keep
         self._world = redirect.World(
             aliases=Aliases(settings.aliases, settings.aliases_may_be_missing),
             forward=Forwards(settings.forward),
@@ -97,9 +102,7 @@ class Errand:
 
     def _keep(self, failure: Failure, given: Given, facts: report.Facts) -> str:
         """Write a copy of a message that was not sent; its path. Raises Failure."""
-        from muawrap import keeping
-
-        return keeping.keep(self.settings.keep_failed, given, failure, facts.message_id)
+        return self._write_down(self.settings.keep_failed, given, failure, facts.message_id)
 
     def _default_sender(self, facts: report.Facts) -> str:
         """Whose mail it is where no -f says so."""
