@@ -224,7 +224,7 @@ class _Reader:
     def checked(self, value: Any, row: Any, where: Where) -> Any:
         """A value checked against its row of the schema: unknown keys and impossible values are failures."""
         if isinstance(row, schema.Tables):
-            value = [value] if row is schema.HOLD["to"] and isinstance(value, str) else value
+            value = [value] if row.alone and isinstance(value, str) else value
             if not isinstance(value, list):
                 raise self.error(where, f"must be a list, written as {row.example}")
             return [self.checked(item, row.rows, (*where, number)) for number, item in enumerate(value)]

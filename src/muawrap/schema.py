@@ -340,6 +340,7 @@ class Tables(NamedTuple):
 
     rows: Rows
     example: str  # of how it is written
+    alone: bool = False  # a text by itself is a list of one
 
 
 class Named(NamedTuple):
@@ -424,7 +425,7 @@ WAITING: Rows = {
 }
 """What [hold.NAME] and [outbox] share: for how long a message waits, and what becomes of it."""
 HOLD: Rows = {
-    "to": Tables(HOST, '["smtp://host.example"]'),
+    "to": Tables(HOST, '["smtp://host.example"]', alone=True),
     "auth": AUTH,
     "tls": TLS,
     "timeouts": TIMEOUTS,

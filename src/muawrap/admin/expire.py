@@ -39,10 +39,7 @@ def command(config: str | None, everything: bool, outbox: bool, dry_run: bool, a
         settled = load(config, os.environ)
         facts.follow(settled)
         flush = Flush(settled) if outbox else None
-        if flush is not None:
-            keepers = [flush.keeper]
-        else:
-            keepers = settings.keepers(settled) if host is None else [settings.keeper(settled, host)]
+        keepers = [flush.keeper] if flush is not None else settings.chosen(settled, host)
     except Failure as failure:
         complain(failure)
         report.event("failed", facts, [("host", host or ""), ("error", told(failure))], error=True)

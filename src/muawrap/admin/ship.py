@@ -82,7 +82,7 @@ def command(
         if flush is not None:
             keepers, roads = [flush.keeper], [flush.road]
         else:
-            keepers = settings.keepers(settled) if host is None else [settings.keeper(settled, host)]
+            keepers = settings.chosen(settled, host)
             roads = [road.to_host(settled, one, road.address_of(one, address) if address else None) for one in keepers]
     except Failure as failure:
         screen.complain(failure)

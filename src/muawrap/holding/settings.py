@@ -54,6 +54,11 @@ def keepers(config: Config) -> list[Keeper]:
     return [keeper(config, name) for name in config.holds]
 
 
+def chosen(config: Config, name: str | None) -> list[Keeper]:
+    """That of one [hold.NAME], or without a name all of them. Raises Failure."""
+    return keepers(config) if name is None else [keeper(config, name)]
+
+
 def outbox(config: Config) -> Keeper:
     """That of the outbox of the calling user. Raises Failure."""
     folder = config.outbox.get("folder", "") or _own_folder(config)

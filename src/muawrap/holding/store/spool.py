@@ -200,19 +200,22 @@ class Spool(Ledger):
 
     def _envelope(self, place: int, entry: Entry) -> Envelope:
         if entry.format == "mailstore":
-            prefix, suffix = self.keeper.mailstore_prefix, self.keeper.mailstore_suffix
-            return mailstore.envelope(place, entry.name, prefix, suffix)
+            return mailstore.envelope(place, entry.name, *self._around)
         if entry.format == "maildir":
             return maildir.envelope(place, entry.name)
         return batchsmtp.envelope(place, entry.name)
 
     def _read(self, place: int, entry: Entry) -> Held:
         if entry.format == "mailstore":
-            prefix, suffix = self.keeper.mailstore_prefix, self.keeper.mailstore_suffix
-            return mailstore.read(place, entry.name, prefix, suffix)
+            return mailstore.read(place, entry.name, *self._around)
         if entry.format == "maildir":
             return maildir.read(place, entry.name)
         return batchsmtp.read(place, entry.name)
+
+    @property
+    def _around(self) -> tuple[int, int]:
+        """Lines before and behind the envelope in a .env file."""
+        return self.keeper.mailstore_prefix, self.keeper.mailstore_suffix
 
     # -- messages are put aside
 
