@@ -24,8 +24,12 @@ def load(name: str, reason: str, package: str = "") -> ModuleType:
             site.main()
         return importlib.import_module(name)
     except Exception as error:
-        package = package or name
-        raise Failure(
-            f"{reason} needs the Python package {package}, which cannot be loaded ({error})",
-            advice=f"install it: apt install python3-{package}, or {sys.executable} -m pip install {package}",
-        ) from error
+        raise missing(package or name, reason, error) from error
+
+
+def missing(package: str, reason: str, why: object) -> Failure:
+    """The failure for a package that is not there, or broken, and what needs it."""
+    return Failure(
+        f"{reason} needs the Python package {package}, which cannot be loaded ({why})",
+        advice=f"install it: apt install python3-{package}, or {sys.executable} -m pip install {package}",
+    )

@@ -62,6 +62,17 @@ def read(
         os.close(descriptor)
 
 
+def must_be_secret(contents: Contents, path: str, what: str) -> None:
+    """A file that holds a secret, which `what` names: nobody else wrote it, and whoever else reads it reads root's.
+
+    Raises Failure.
+    """
+    if contents.mode & 0o022:
+        raise Failure(f"the {what} {path} is writable by others", advice=f"chmod go-w {path}")
+    if contents.mode & 0o004 and contents.owner != 0:
+        raise Failure(f"the {what} {path} is readable by everybody", advice=f"chmod 600 {path}")
+
+
 def unreadable(path: str, error: Exception) -> Failure:
     """The failure for a file that is there but cannot be read."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

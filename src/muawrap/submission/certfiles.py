@@ -52,10 +52,7 @@ def _check_client(cert: str, key: str) -> None:
         raise Failure(f"there is no private key in {path}", advice="tls.client_key names a file in PEM that has it")
     if any(mark in contents.octets for mark in _ENCRYPTED):
         raise encrypted(path)
-    if contents.mode & 0o022:
-        raise Failure(f"the client key {path} is writable by others", advice=f"chmod go-w {path}")
-    if contents.mode & 0o004 and contents.owner != 0:
-        raise Failure(f"the client key {path} is readable by everybody", advice=f"chmod 600 {path}")
+    trust.must_be_secret(contents, path, "client key")
 
 
 def _read(path: str) -> trust.Contents:

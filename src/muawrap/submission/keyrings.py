@@ -6,6 +6,7 @@ import json
 import os
 import sys
 
+from muawrap import extras
 from muawrap.failure import TRY_AGAIN, Failure
 from muawrap.submission import helper
 
@@ -38,10 +39,7 @@ def password(service: str, user: str) -> str | None:
     except (ValueError, OverflowError):
         raise Failure(f"the keyring's back end ended with exit status {status}", advice=_OTHER_WAYS) from None
     if "missing" in found:
-        raise Failure(
-            f"the keyring needs the Python package keyring, which cannot be loaded ({found['missing']})",
-            advice=f"install it: apt install python3-keyring, or {sys.executable} -m pip install keyring",
-        )
+        raise extras.missing("keyring", "the keyring", found["missing"])
     if "error" in found:
         raise trouble(*found["error"])
     return None if found["password"] is None else str(found["password"])

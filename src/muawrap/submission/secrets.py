@@ -131,10 +131,7 @@ def _read(path: str, what: str) -> str | None:
     except Failure as failure:
         failure.advice = _group_that_may_read(path, failure) or failure.advice
         raise
-    if contents.mode & 0o022:
-        raise Failure(f"the {what} file {path} is writable by others", advice=f"chmod go-w {path}")
-    if contents.mode & 0o004 and contents.owner != 0:
-        raise Failure(f"the {what} file {path} is readable by everybody", advice=f"chmod 600 {path}")
+    trust.must_be_secret(contents, path, f"{what} file")
     return contents.text
 
 
