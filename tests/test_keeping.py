@@ -26,6 +26,7 @@ from muawrap import keeping, report
 from muawrap.failure import REFUSED, TRY_AGAIN, UNCERTAIN, Failure
 from muawrap.mail import Body, Invocation, Message
 from muawrap.reading import message as reading
+from tests.support import half_loaded
 from tests.support.exim import Exim
 from tests.support.lmtp_server import LmtpServer
 from tests.support.need import missing, need
@@ -685,6 +686,19 @@ def test_a_message_that_a_signal_stopped_is_kept_once(program: Program, folder: 
     file = only_file(folder / where)
     assert said.endswith(f"kept as {folder / where / file.name}".replace("/./", "/") + ")\n")
     assert read_batch(file.read_bytes()).text == MESSAGE
+
+
+@pytest.mark.row("L3")
+def test_a_message_is_kept_whatever_a_signal_finds_half_loaded(
+    program: Program, folder: Path, closed_port: int
+) -> None:
+    """A4: it had been read to its end; what writes it down needs nothing that is not loaded by then."""
+    program.configure(f'smart_hosts = ["smtp://127.0.0.1:{closed_port}"]\n{ME}keep_failed = "{folder}"\n')
+    for run in half_loaded.runs("sendmail", ["-C", str(program.config), "a@b.example"], MESSAGE):
+        file = only_file(folder)
+        assert read_batch(file.read_bytes()).text == MESSAGE, run
+        assert (run.status, "interrupted by a signal" in run.said) == (1, bool(run.module)), run
+        file.unlink()
 
 
 @pytest.mark.row("L3")

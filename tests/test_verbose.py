@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-import pty
 import re
-import struct
 import subprocess
 import sys
-import termios
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ from tests.support.canary import CANARY
 from tests.support.certificates import Authority
 from tests.support.program import REPOSITORY, Program
 from tests.support.server import Action, Channel, Drop, Script, Server
+from tests.support.terminal import Terminal
 
 ME = 'from = "me@client.example"\n'
 TO = "you@example.net"
@@ -44,44 +42,6 @@ def batch(*recipients: str, text: bytes = MESSAGE) -> bytes:
 
 def command(program: Program, *argv: str) -> list[str]:
     return [str(program.named("sendmail")), "-C", str(program.config), *argv]
-
-
-class Terminal:
-    """A run with a pseudo-terminal for standard error: all that was written, and what of it is seen in the end."""
-
-    def __init__(self, argv: Sequence[str], stdin: bytes, columns: int = 0) -> None:
-        ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=theirs)
-        os.close(theirs)
-        written: list[bytes] = []
-        reader = threading.Thread(target=self._read, args=(ours, written))
-        reader.start()
-        self.out, _ = process.communicate(stdin, timeout=60)
-        reader.join()
-        os.close(ours)
-        self.status = process.returncode
-        self.written = b"".join(written)
-        assert re.fullmatch(rb"[\x20-\x7e\r\n]*", self.written), self.written
-
-    @staticmethod
-    def _read(descriptor: int, written: list[bytes]) -> None:
-        try:
-            while octets := os.read(descriptor, 65536):
-                written.append(octets)
-        except OSError:  # the other side is closed
-            pass
-
-    @property
-    def seen(self) -> list[str]:
-        """The lines as the terminal shows them; the last one is that of the cursor."""
-        lines = []
-        for line in self.written.decode("ascii").split("\r\n"):
-            shown = ""
-            for piece in line.split("\r"):
-                shown = piece + shown[len(piece) :]
-            lines.append(shown.rstrip())
-        return lines
 
 
 # -- the dialogue ----------------------------------------------------------------------------------------------------
