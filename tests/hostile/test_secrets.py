@@ -9,7 +9,6 @@ import resource
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,10 @@ from muawrap import config
 from muawrap.failure import Failure
 from tests.submission.offering import failure_of, login, offer, smart_host
 from tests.support.canary import CANARY, FORMS, assert_silent, forms, leaks
-from tests.support.need import missing, need
+from tests.support.need import need
 from tests.support.program import Program
 from tests.support.server import Action, Server, Then, Wait
-from tests.support.user import NOBODY, WWW_DATA, public_folder
+from tests.support.user import NOBODY, WWW_DATA
 
 ME = 'from = "me@client.example"\n'
 MESSAGE = b"Subject: hello\n\nHello.\n"
@@ -221,15 +220,10 @@ class Reached(Action):
 
 
 @pytest.fixture
-def public() -> Iterator[Program]:
-    """The program where everybody may run it."""
-    if os.getuid() != 0:
-        missing("root, to act as another user")
-    with public_folder() as folder:
-        made = Program(folder)
-        made.for_everybody()
-        made.config.parent.mkdir()
-        yield made
+def public(public: Program) -> Program:
+    """The program where everybody may run it, and that of its configuration."""
+    public.config.parent.mkdir()
+    return public
 
 
 def images() -> None:

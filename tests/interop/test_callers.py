@@ -66,18 +66,6 @@ def program(tmp_path: Path) -> Program:
     return Program(tmp_path / "program")
 
 
-@pytest.fixture(scope="module")
-def running_exim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exim]:
-    with Exim(tmp_path_factory.mktemp("exim")) as exim:
-        yield exim
-
-
-@pytest.fixture
-def exim(running_exim: Exim) -> Exim:
-    running_exim.forget()
-    return running_exim
-
-
 @pytest.fixture
 def desk(program: Program, exim: Exim, tmp_path: Path) -> Iterator[Desk]:
     desk = Desk(program, tmp_path / "home", exim)

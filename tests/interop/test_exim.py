@@ -19,18 +19,6 @@ PASSWORD = "s3cret pass-word"
 NO_CHUNKING = "chunking_advertise_hosts =\n"  # DATA instead of BDAT
 
 
-@pytest.fixture(scope="module")
-def running_exim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exim]:
-    with Exim(tmp_path_factory.mktemp("exim")) as exim:
-        yield exim
-
-
-@pytest.fixture
-def exim(running_exim: Exim) -> Exim:
-    running_exim.forget()
-    return running_exim
-
-
 @pytest.fixture(scope="module", params=["BDAT", "DATA"])
 def either_running_exim(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Exim]:
     extra = NO_CHUNKING if request.param == "DATA" else ""

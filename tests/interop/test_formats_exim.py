@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -39,18 +38,6 @@ FULL = Envelope(
 )
 HELD = Held(FULL, HEADER, Body(BODY))
 BOUNCE = Held(Envelope("", (Addressee("c@d.example"),)), HEADER, Body())
-
-
-@pytest.fixture(scope="module")
-def running_exim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exim]:
-    with Exim(tmp_path_factory.mktemp("exim")) as exim:
-        yield exim
-
-
-@pytest.fixture
-def exim(running_exim: Exim) -> Exim:
-    running_exim.forget()
-    return running_exim
 
 
 def fed(exim: Exim, octets: bytes) -> list[Arrived]:

@@ -13,18 +13,13 @@ from __future__ import annotations
 import base64
 import hmac
 import json
-import os
-import socket
-import subprocess
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from tests.support.dovecot_daemon import Daemon, greets, programs
 from tests.support.exim import end_group, held_port
-from tests.support.need import missing, need
-from tests.support.unpacked import Unavailable, unpacked
 
-PATIENCE = 20.0  # seconds; how long the daemon may take to listen
 NOBODY = 65534  # who hands over the mail
 WITHOUT_PASSWORD = ("EXTERNAL", "OAUTHBEARER", "XOAUTH2")
 
@@ -135,43 +130,18 @@ def _base64(octets: bytes) -> str:
     return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
 
 
-class _Dovecot:
+class _Dovecot(Daemon):
     def __init__(self, folder: Path, users: Mapping[str, str], mechanisms: Collection[str], more: str) -> None:
         """`users` have their passwords; `more` is the rest of its configuration."""
-        if os.getuid() != 0:
-            missing("root, to run Dovecot")
-        self.dovecot = need("dovecot")
-        self.folder = folder
-        (folder / "run").mkdir(parents=True)
+        super().__init__(folder)
         (folder / "users").write_text("".join(f"{user}:{{PLAIN}}{password}\n" for user, password in users.items()))
         by_password = " ".join(mechanism.lower() for mechanism in mechanisms if mechanism not in WITHOUT_PASSWORD)
         common = COMMON.format(folder=folder, mechanisms=" ".join(mechanisms).lower(), by_password=by_password)
         (folder / "dovecot.conf").write_text(common + more)
 
-    def start(self) -> None:
-        command = [self.dovecot, "-F", "-c", str(self.folder / "dovecot.conf")]
-        with (self.folder / "said").open("wb") as said:
-            self._daemon = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
-            )
-        deadline = time.monotonic() + PATIENCE
-        while not self._answers():
-            if self._daemon.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                raise RuntimeError(f"Dovecot does not run: {(self.folder / 'said').read_text()}{self.log}")
-            time.sleep(0.02)  # between two tries
-
     def stop(self) -> None:
         end_group(self._daemon.pid)  # it has nothing to lose, and asked to end it takes a second
         self._daemon.wait()
-
-    def _answers(self) -> bool:
-        raise NotImplementedError
-
-    @property
-    def log(self) -> str:
-        path = self.folder / "log"
-        return path.read_text() if path.exists() else ""
 
 
 class DovecotLogins(_Dovecot):
@@ -211,12 +181,6 @@ class DovecotSubmission(_Dovecot):
         ca_file: Path,  # who vouches for clients with a certificate
         relay: int,  # the port of the mail server
     ) -> None:
-        programs = Path("/usr/lib/dovecot")
-        if not (programs / "submission-login").exists():
-            try:
-                programs = unpacked("dovecot-submissiond").folder / "usr/lib/dovecot"
-            except Unavailable as error:
-                missing(str(error))
         # Bound but never listening, so that the ports stay ours
         self._held = [held_port(), held_port()]
         self.port, self.tls_port = (held.getsockname()[1] for held in self._held)
@@ -226,7 +190,7 @@ class DovecotSubmission(_Dovecot):
             ca_file=ca_file,
             nobody=NOBODY,
             relay=relay,
-            programs=programs,
+            programs=programs("dovecot-submissiond", "submission-login"),
             port=self.port,
             tls_port=self.tls_port,
         )
@@ -246,9 +210,4 @@ class DovecotSubmission(_Dovecot):
             held.close()
 
     def _answers(self) -> bool:
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), 5) as probe:
-                probe.settimeout(5)
-                return probe.recv(3) == b"220"
-        except OSError:
-            return False
+        return greets(self.port)

@@ -13,17 +13,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.support.dovecot_daemon import Daemon, greets, programs
 from tests.support.exim import end, held_port
-from tests.support.need import missing, need
-from tests.support.unpacked import Unavailable, unpacked
 
-PATIENCE = 20.0  # seconds; how long the daemon may take to listen
 OWNER = 65534  # of the mailboxes
 
 CONFIGURATION = """\
@@ -66,26 +61,11 @@ service lmtp {{
 """
 
 
-def executable() -> str:
-    """The program of dovecot-lmtpd."""
-    installed = Path("/usr/lib/dovecot/lmtp")
-    if installed.exists():
-        return str(installed)
-    try:
-        return str(unpacked("dovecot-lmtpd").folder / "usr/lib/dovecot/lmtp")
-    except Unavailable as error:
-        return missing(str(error))
-
-
-class DovecotLmtp:
+class DovecotLmtp(Daemon):
     def __init__(self, folder: Path, users: Mapping[str, str], more: str = "") -> None:
         """`users` have a quota each, such as "1K", "" for none."""
-        if os.getuid() != 0:
-            missing("root, which Dovecot delivers as others by")
-        self.dovecot = need("dovecot")
-        self.folder = folder
+        super().__init__(folder)
         self.path = folder / "lmtp"
-        (folder / "run").mkdir()
         (folder / "mail").mkdir()
         os.chown(folder / "mail", OWNER, OWNER)
         rows = (
@@ -96,40 +76,29 @@ class DovecotLmtp:
         (folder / "users").write_text("\n".join(rows) + "\n")
         self._held = held_port()
         self.port: int = self._held.getsockname()[1]
-        settings = {"folder": folder, "lmtp": executable(), "port": self.port, "path": self.path, "more": more}
+        settings = {
+            "folder": folder,
+            "lmtp": programs("dovecot-lmtpd", "lmtp") / "lmtp",
+            "port": self.port,
+            "path": self.path,
+            "more": more,
+        }
         (folder / "dovecot.conf").write_text(CONFIGURATION.format(**settings))
 
     def __enter__(self) -> DovecotLmtp:
         self._held.close()
-        command = [self.dovecot, "-F", "-c", str(self.folder / "dovecot.conf")]
-        with (self.folder / "said").open("wb") as said:
-            self._daemon = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
-            )
-        deadline = time.monotonic() + PATIENCE
-        while not self._answers():
-            if self._daemon.poll() is not None or time.monotonic() > deadline:
-                self.__exit__()
-                raise AssertionError(f"Dovecot does not run: {(self.folder / 'said').read_text()}{self.log}")
-            time.sleep(0.02)
+        self.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
         end(self._daemon)
         shutil.rmtree(self.folder / "run", ignore_errors=True)  # its sockets
 
     def _answers(self) -> bool:
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), 5) as probe:
-                probe.settimeout(5)
-                return probe.recv(3) == b"220"
-        except OSError:
-            return False
-
-    @property
-    def log(self) -> str:
-        path = self.folder / "log"
-        return path.read_text() if path.exists() else ""
+        return greets(self.port)
 
     def mails(self, user: str) -> list[bytes]:
         """The texts that stand in a mailbox, without the two or three fields Dovecot puts in front."""
