@@ -36,11 +36,7 @@ flush unix n - n 1000? 0 flush
 error unix - - n - - error
 retry unix - - n - - error
 """
-# Delivery, and addresses that begin with a hyphen
-DELIVERY = """\
-smtpd_data_restrictions =
-allow_min_user = yes
-"""
+HYPHENS = "allow_min_user = yes\n"  # addresses that begin with one
 
 
 class Front:
@@ -62,7 +58,10 @@ class Front:
         )
         self.config.chmod(0o644)
         self.postfix = Postfix(
-            folder, extra=DELIVERY + self.shipped("main.cf"), services=SERVICES + self.shipped("master.cf")
+            folder,
+            delivers=True,
+            extra=HYPHENS + self.shipped("main.cf"),
+            services=SERVICES + self.shipped("master.cf"),
         )
         (folder / "transport").write_text(self.shipped("transport"))
         self.command("postmap", f"hash:{folder}/transport")

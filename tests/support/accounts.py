@@ -189,9 +189,6 @@ smtpd_sasl_security_options = noanonymous
 smtpd_tls_security_level = may
 smtpd_tls_auth_only = yes
 smtpd_tls_chain_files = {folder}/server.pem
-mynetworks = 192.0.2.1
-smtpd_relay_restrictions = permit_sasl_authenticated, reject
-smtpd_recipient_restrictions = permit_sasl_authenticated, reject
 """
 
 SERVICES = """\
@@ -207,7 +204,12 @@ def postfix_with_accounts(folder: Path, authority: Authority) -> Iterator[Server
     shown.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
     with held_port() as held:
         port: int = held.getsockname()[1]
-        made = Postfix(folder, extra=LOGINS.format(folder=folder), services=SERVICES.format(port=port))
+        made = Postfix(
+            folder,
+            permitted="permit_sasl_authenticated",
+            extra=LOGINS.format(folder=folder),
+            services=SERVICES.format(port=port),
+        )
         socket = made.folder / "queue" / "private" / "auth"
         with DovecotLogins(folder / "dovecot", socket, USERS, BY_PASSWORD, OWNER), made as postfix:
             yield _PostfixWithAccounts(postfix, port, shown)

@@ -233,7 +233,7 @@ class Exim:
         while not self._answers():
             if self._daemon.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                raise RuntimeError(f"Exim does not run:\n{(self.folder / 'output').read_text()}{self.log}")
+                raise RuntimeError(f"Exim does not run:\n{(self.folder / 'output').read_text()}{self._log}")
 
     def stop(self) -> None:
         """From now on connections are refused. `start` takes the same ports again."""
@@ -258,7 +258,13 @@ class Exim:
 
     @property
     def log(self) -> str:
-        """The main log, and the panic log where there is one."""
+        """The main log, and the panic log where there is one; whole, once it talks to nobody any more."""
+        self.settle()
+        return self._log
+
+    @property
+    def _log(self) -> str:
+        """As far as it has been written."""
         logs = [self.folder / name for name in ("mainlog", "paniclog")]
         return "".join(log.read_text(encoding="utf-8", errors="replace") for log in logs if log.exists())
 
@@ -274,12 +280,13 @@ class Exim:
 
     def settle(self) -> None:
         """Wait until it talks to nobody any more, and its log is whole."""
-        assert self._daemon is not None
+        if self._daemon is None:
+            return
         children = Path(f"/proc/{self._daemon.pid}/task/{self._daemon.pid}/children")  # one for each connection
         deadline = time.monotonic() + PATIENCE
         while children.read_text():
             if time.monotonic() > deadline:
-                raise RuntimeError(f"Exim still talks to somebody:\n{self.log}")
+                raise RuntimeError(f"Exim still talks to somebody:\n{self._log}")
             time.sleep(0.005)  # between two looks
 
     def forget(self) -> None:

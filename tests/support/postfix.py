@@ -81,10 +81,10 @@ smtpd_forbid_bare_newline = reject
 smtpd_forbid_bare_newline_exclusions =
 smtpd_forbid_unauth_pipelining = yes
 
-smtpd_relay_restrictions = permit_mynetworks, reject
-smtpd_recipient_restrictions = {refused} permit_mynetworks, reject
+smtpd_relay_restrictions = {permitted}, reject
+smtpd_recipient_restrictions = {refused} {permitted}, reject
 # Keep what comes in, as it came in
-smtpd_data_restrictions = reject_unauth_pipelining, check_client_access static:HOLD
+smtpd_data_restrictions = {kept}
 local_header_rewrite_clients =
 message_drop_headers =
 cleanup_replace_stray_cr_lf = no
@@ -99,6 +99,7 @@ cleanup unix n - n - 0 cleanup
 postlog unix-dgram n - n - 1 postlogd
 """
 
+KEPT = "reject_unauth_pipelining, check_client_access static:HOLD"
 REFUSED = "check_recipient_access inline:{{ {} }},"
 
 # conf/postfix-files in its source names them; `data` is ours
@@ -131,6 +132,9 @@ class Postfix:
         *,
         without: Collection[str] = (),  # EHLO keywords it does not offer
         refuse_recipients: Collection[str] = (),  # 550 at RCPT
+        permitted: str = "permit_mynetworks",  # who may send
+        delivers: bool = False,  # what comes in, which is held otherwise
+        # No name twice: each daemon would warn of it, postlogd too, whose log may be full by then: it waits for itself
         extra: str = "",  # lines for its main.cf
         services: str = "",  # lines for its master.cf
     ) -> None:
@@ -150,7 +154,7 @@ class Postfix:
         self._daemon: subprocess.Popen[bytes] | None = None
         self._own_ports: set[int] = set()  # from which we connected ourselves
         self._make_queue()
-        self._configure(without, refuse_recipients, extra, services)
+        self._configure(without, refuse_recipients, permitted, "" if delivers else KEPT, extra, services)
 
     def _make_queue(self) -> None:
         queue = self.folder / "queue"
@@ -165,7 +169,13 @@ class Postfix:
             folder.chmod(0o755)
 
     def _configure(
-        self, without: Collection[str], refuse_recipients: Collection[str], extra: str, services: str
+        self,
+        without: Collection[str],
+        refuse_recipients: Collection[str],
+        permitted: str,
+        kept: str,
+        extra: str,
+        services: str,
     ) -> None:
         refused = " ".join(f"{{ {address} = 550 no such user here }}" for address in refuse_recipients)
         main = MAIN.format(
@@ -176,6 +186,8 @@ class Postfix:
             library_path=self._environment["LD_LIBRARY_PATH"],
             without=", ".join(without),
             refused=REFUSED.format(refused) if refused else "",
+            permitted=permitted,
+            kept=kept,
             extra=extra,
         )
         (self.folder / "etc").mkdir()
