@@ -279,6 +279,7 @@ def listen(context: ssl.SSLContext, mode: str) -> int:
 def main() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(sys.argv[1])
+    context.num_tickets = 0  # nobody waits for them, yet a slow client would be counted a flight more
     tell(ports=[listen(context, mode) for mode in ("plain", "starttls", "tls")])
     sys.stdin.read()
 
