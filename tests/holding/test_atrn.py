@@ -519,7 +519,7 @@ def asks(customer: Customer) -> None:
     customer.say("RCPT TO:<c@y.example> NOTIFY=NEVER")
     customer.reply(555)
     customer.say("RCPT TO:<no such thing>", "RCPT TO:<b@y.example>", "DATA")
-    for code in (501, 250, 354):
+    for code in (451, 250, 354):
         customer.reply(code)
     customer.channel.send(HELLO.text + b".\r\n")
     customer.reply(250)
@@ -540,28 +540,109 @@ def changes_its_mind(customer: Customer) -> None:
     customer.quit()
 
 
-@pytest.mark.parametrize("turned", [greets, hurries, asks, changes_its_mind])
+@pytest.mark.parametrize(
+    ("turned", "status", "out", "lines"),
+    [
+        (greets, 0, "1 message taken, 0 refused", 0),
+        (hurries, 0, "1 message taken, 0 refused", 0),
+        (asks, 75, "1 message taken, 4 refused, 1 or more left at isp", 5),
+        (changes_its_mind, 69, "1 message taken, 1 refused", 1),
+    ],
+)
 def test_a_provider_of_another_mind_gets_proper_replies(
-    program: Program, recorder: Recorder, turned: Callable[[Customer], None]
+    program: Program, recorder: Recorder, turned: Callable[[Customer], None], status: int, out: str, lines: int
 ) -> None:
     """RFC 5321: what cannot be is refused, and what can be is taken."""
     with Provider(turned=turned) as provider:
         done = run(write(program, provider.port, [str(recorder.program)]), "isp")
         assert [session.ending for session in provider.finished()] == ["turned"]
-    assert done == (0, "1 message taken, 0 refused\n", "")
+    assert (done.status, done.out, done.err.count("\n")) == (status, out + "\n", lines)
     assert [mail[:2] for mail in recorder.mails] == [("a@x.example", ["b@y.example"])]
+
+
+@pytest.mark.parametrize(
+    ("mail", "status", "out", "said", "left"),
+    [
+        (
+            HELLO._replace(sender="\x01@x.example"),
+            75,
+            "0 messages taken, 0 refused, 1 or more left at isp",
+            "a message stays at 127.0.0.1",
+            1,
+        ),
+        (
+            HELLO._replace(parameters="SMTPUTF8"),
+            69,
+            "0 messages taken, 1 refused",
+            "a message from <a@x.example> is refused, and 127.0.0.1",
+            0,
+        ),
+        (
+            HELLO._replace(recipients=["b@y.example", "no such thing"]),
+            75,
+            "1 message taken, 0 refused, 1 or more left at isp",
+            "a message from <a@x.example> stays at 127.0.0.1",
+            0,
+        ),
+    ],
+)
+@pytest.mark.parametrize("pipelining", [True, False])
+def test_who_is_declined_before_the_text_is_counted_logged_and_told(
+    program: Program, recorder: Recorder, mail: Mail, status: int, out: str, said: str, left: int, pipelining: bool
+) -> None:
+    """INTERMITTENT 6.2: "no mail waits" is said where none was offered; an address that cannot be read stays there."""
+    with Provider([mail], pipelining=pipelining) as provider:
+        done = run(write(program, provider.port, [str(recorder.program)]), "isp")
+        assert [session.ending for session in provider.finished()] == ["turned"]
+        assert len(provider.waiting) == left
+    assert (done.status, done.out, done.err.count("\n")) == (status, out + "\n", 1)
+    assert said in done.err
+    [line] = [line for line in program.log.splitlines() if " fetched " in line and "reply=" in line]
+    assert f"outcome={'refused' if status == 69 else 'later'}" in line
+
+
+@pytest.mark.parametrize("sender", ["x.@carrier.example", "a..b@carrier.example", ".x@carrier.example"])
+def test_a_local_part_that_needs_quotes_gets_them(program: Program, recorder: Recorder, sender: str) -> None:
+    """RFC 5321, 4.1.2: the provider has accepted it so, and would bounce it."""
+    with Provider([HELLO._replace(sender=sender)]) as provider:
+        done = run(write(program, provider.port, [str(recorder.program)]), "isp")
+    assert done == (0, "1 message taken, 0 refused\n", "")
+    local, _, domain = sender.partition("@")
+    assert [mail[0] for mail in recorder.mails] == [f'"{local}"@{domain}']
+
+
+def test_a_message_begun_and_given_up_is_not_no_mail(program: Program, recorder: Recorder) -> None:
+    """RFC 2645: there was some."""
+
+    def begin(customer: Customer) -> None:
+        customer.greet()
+        customer.say("MAIL FROM:<a@x.example>")
+        customer.reply(250)
+        customer.quit()
+
+    with Provider(turned=begin) as provider:
+        done = run(write(program, provider.port, [str(recorder.program)]), "--none-is", "9", "isp")
+    assert done == (0, "0 messages taken, 0 refused\n", "")
+
+
+def test_a_header_block_that_is_too_long_stays_at_the_provider(program: Program, recorder: Recorder) -> None:
+    """RULES F8: made a body, it would be another message."""
+    with Provider([HELLO._replace(text=b"X: y\r\n" * 1_500_000 + b"\r\nbody\r\n")]) as provider:
+        done = run(write(program, provider.port, [str(recorder.program)]), "isp")
+    assert (done.status, recorder.taken) == (75, [])
+    assert "the header block is longer than" in done.err
 
 
 def test_more_recipients_than_a_command_line_holds_are_for_the_next_transaction(
     program: Program, recorder: Recorder
 ) -> None:
-    """RFC 5321, 4.5.3.1.10: 452, and the others are taken."""
+    """RFC 5321, 4.5.3.1.10: 452, and the others are taken; until then they stay there, and one line says so."""
 
     def many(customer: Customer) -> None:
         customer.greet()
-        customer.say("MAIL FROM:<a@x.example>", *(f"RCPT TO:<{'x' * 60}{n}@y.example>" for n in range(1001)), "DATA")
-        codes = [customer.reply(250, 354, 452) for _ in range(1003)]
-        assert codes == [250] * 1001 + [452, 354]
+        customer.say("MAIL FROM:<a@x.example>", *(f"RCPT TO:<{'x' * 60}{n}@y.example>" for n in range(1003)), "DATA")
+        codes = [customer.reply(250, 354, 452) for _ in range(1005)]
+        assert codes == [250] * 1001 + [452] * 3 + [354]
         customer.channel.send(HELLO.text + b".\r\n")
         customer.reply(250)
         customer.quit()
@@ -569,7 +650,8 @@ def test_more_recipients_than_a_command_line_holds_are_for_the_next_transaction(
     with Provider(turned=many) as provider:
         done = run(write(program, provider.port, [str(recorder.program)]), "isp")
         assert [session.ending for session in provider.finished()] == ["turned"]
-    assert done.status == 0
+    assert (done.status, done.out) == (75, "1 message taken, 0 refused, 1 or more left at isp\n")
+    assert done.err.count("\n") == 1
     assert len(recorder.mails[0][1]) == 1000
 
 

@@ -20,6 +20,7 @@ from muawrap.mail import Body, Invocation
 from muawrap.reading import dialogue
 from muawrap.reading import message as reading
 from muawrap.reading.dialogue import Dialogue
+from muawrap.routing.redirect import Expansion
 from tests.support.held import FULL, opened, seen
 
 ENVELOPE = Envelope("a@b.example", (Addressee("c@d.example"),))
@@ -227,7 +228,8 @@ def test_a_copy_that_keep_failed_made_is_read_with_all_its_facts(tmp_path: Path)
     kept = keeping.Given(invocation, ["c@d.example", "root"], message, "login")
     tmp_path.chmod(0o700)
     before = os.umask(0o022)
-    path = Path(keeping.keep(str(tmp_path), kept, Failure("bad\nthing", lead=TRY_AGAIN), "<1@" + "x" * 900))
+    failure = Failure("bad\nthing", lead=TRY_AGAIN)
+    path = Path(keeping.keep(str(tmp_path), kept, failure, "<1@" + "x" * 900, lambda _: Expansion((), ())))
     os.umask(before)
     with opened(tmp_path) as place:
         envelope = batchsmtp.read(place, path.name).envelope

@@ -197,6 +197,9 @@ def test_without_sender_or_recipients_there_is_no_envelope(folder: Path, octets:
         b"Return-path: <a@b.example>\nEnvelope-to: \n",
         b"Return-path: <a@b.example>\nEnvelope-to: ,\n",
         b"Return-path: <a@b.example>\nEnvelope-to: a b@x.example\n",
+        b"Return-path: <a@b.example>\nEnvelope-to: a.@x.example b@x.example\n",
+        b'Return-path: <a@b.example>\nEnvelope-to: .a@x.example, "b@x.example\n',
+        b"Return-path: <a.@b.example>, <c@d.example>\nEnvelope-to: c@d.example\n",
         b'Return-path: <a@b.example>\nEnvelope-to: "a@x.example\n',
         b"Return-path: <a@b.example>\nEnvelope-to: \xff@x.example\n",
         b"Return-path: \nEnvelope-to: c@d.example\n",
@@ -207,6 +210,22 @@ def test_what_is_no_address_is_refused(folder: Path, above: bytes) -> None:
     """Never a wrong envelope."""
     failure = refusal(folder, above + b"Subject: x\n\n")
     assert str(failure).startswith("1: cannot read the envelope above its header: ")
+
+
+@pytest.mark.parametrize(
+    ("field", "addresses"),
+    [
+        (b"x.@y.example", ['"x."@y.example']),
+        (b'a@y.example,\n .x@y.example,\n "p, q"@y.example', ["a@y.example", '".x"@y.example', '"p, q"@y.example']),
+        (b'"a\\", b"@y-.example, \\x@y.example', ['"a\\", b"@y-.example', "x@y.example"]),
+    ],
+)
+def test_what_exim_took_is_read_however_it_is_spelled(folder: Path, field: bytes, addresses: list[str]) -> None:
+    """RFC 5321, 4.1.2: a local part in quotes is the same mailbox; what is no domain is left to the host."""
+    held = read_in(folder, b"Return-path: <a..b@x.example>\nEnvelope-to: " + field + b"\nSubject: x\n\n")
+    assert held.envelope.sender == '"a..b"@x.example'
+    assert [one.address for one in held.envelope.recipients] == addresses
+    assert read(folder / "new" / written(folder, held)).envelope.recipients == held.envelope.recipients
 
 
 def test_a_file_cut_within_its_envelope_is_damaged(folder: Path) -> None:
@@ -233,7 +252,7 @@ def test_a_header_block_that_is_too_long_does_not_take_the_envelope_along(
     """INTERMITTENT 2.4: its fields name hidden recipients, and never leave with the message."""
     monkeypatch.setattr("muawrap.reading.message.HEADER_LIMIT", 1000)
     failure = refusal(folder, ABOVE + b"X: " + b"y" * 1000 + b"\n\nbody\n")
-    assert re.fullmatch("1: the header block is longer than [0-9]+ octets", str(failure))
+    assert str(failure) == "1: the header block is longer than 1000 octets"
     monkeypatch.setattr(maildir, "HEADER_LIMIT", 1000)
     with pytest.raises(Failure, match=r"^the header block is longer than 1000 octets$"):
         written(folder, HELD._replace(header=b"X: " + b"y" * 1000 + b"\n"))

@@ -86,6 +86,27 @@ def test_a_local_part_gets_the_quotes_it_needs(tmp_path: Path, line: str, addres
     assert envelope.recipients == (Addressee(address),)
 
 
+@pytest.mark.parametrize(
+    ("line", "address"),
+    [("x.@x.example", '"x."@x.example'), ("a..b@x.example", '"a..b"@x.example'), ("a@x-.example", "a@x-.example")],
+)
+def test_a_sender_that_exim_took_is_read_however_it_is_spelled(tmp_path: Path, line: str, address: str) -> None:
+    """INTERMITTENT 2.3: Exim writes it as it came, and what it has accepted must leave some day."""
+    (tmp_path / "m1.env").write_text(f"{line}\na@x-.example\n")
+    (tmp_path / "m1.msg").write_bytes(b"\n")
+    held = read(tmp_path, "m1.env")
+    assert (held.envelope.sender, held.envelope.recipients) == (address, (Addressee("a@x-.example"),))
+    assert read(tmp_path, written(tmp_path, held, "m2")).envelope == held.envelope
+
+
+def test_a_header_block_that_is_too_long_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RULES F8: an empty line above it would make it a body."""
+    monkeypatch.setattr("muawrap.reading.message.HEADER_LIMIT", 1000)
+    (tmp_path / "m1.env").write_text("a@x.example\nb@x.example\n")
+    (tmp_path / "m1.msg").write_bytes(b"X: " + b"y" * 1000 + b"\n\nbody\n")
+    assert str(refusal(tmp_path, "m1.env")) == "m1.env: the header block is longer than 1000 octets"
+
+
 @pytest.mark.parametrize("size", range(len(b"Al@b.example\nc@d.example\nq l@d.example\n")))
 def test_an_envelope_cut_within_a_line_is_damaged(tmp_path: Path, size: int) -> None:
     """INTERMITTENT 2.3: after a power failure; where it ends with a recipient's line nobody can tell."""

@@ -125,17 +125,58 @@ def test_several_messages_come_over_one_connection(machine: Machine) -> None:
 
 
 def test_a_refused_recipient_keeps_the_others_from_nothing(machine: Machine) -> None:
-    """RFC 2033, 4.2: replies for those that were accepted only; none at all is 503."""
+    """RFC 2033, 4.2: replies for those that were accepted only; none at all is 503.
+
+    What cannot be read is put off: over 5yz an MTA would bounce what it has accepted.
+    """
     with client(machine) as lmtp:
         lmtp.docmd("LHLO", "x")
         lmtp.docmd("MAIL FROM:<>")
-        assert lmtp.docmd("RCPT TO:<no address>")[0] == 501
+        assert lmtp.docmd("RCPT TO:<no address>")[0] == 451
         assert lmtp.docmd("DATA")[0] == 503
         assert lmtp.docmd("RCPT TO:<a@b>")[0] == 250
         assert [code for code, _ in lmtp.verdicts(TEXT, 1)] == [250]
         lmtp.docmd("QUIT")
     [one] = holding(machine)
     assert [one.address for one in one.envelope.recipients] == ["a@b"]
+
+
+def test_what_the_mta_has_accepted_is_never_refused_for_its_spelling(machine: Machine) -> None:
+    """RFC 5321, 4.1.2: quotes are put round what needs them; what no host can be told is 451, however wrong."""
+    with client(machine) as lmtp:
+        lmtp.docmd("LHLO", "x")
+        for path, status in (
+            (b"<a b>", b"4.1.7"),
+            (b'<"a\tb"@x.example>', b"4.1.7"),
+            (b'<"a\x01b"@x.example>', b"4.5.2"),
+            (b"<\xe4@x.example>", b"4.1.7"),
+            (b"<a", b"4.5.4"),
+            (b"<" + b"x" * 5000 + b"@x.example>", b"4.5.2"),
+        ):
+            lmtp.send(b"MAIL FROM:" + path + b"\r\n")
+            code, words = lmtp.getreply()
+            assert (code, words[:5]) == (451, status)
+        assert lmtp.docmd("MAIL FROM:<x.@carrier.example>")[0] == 250
+        lmtp.send(b"RCPT TO:<\xe4@x.example>\r\n")
+        assert lmtp.getreply()[0] == 451
+        assert lmtp.docmd("RCPT TO:<a..b@foo-.example>")[0] == 250
+        assert [code for code, _ in lmtp.verdicts(TEXT, 1)] == [250]
+        lmtp.docmd("QUIT")
+    [one] = holding(machine)
+    assert one.envelope.sender == '"x."@carrier.example'
+    assert [one.address for one in one.envelope.recipients] == ['"a..b"@foo-.example']
+
+
+def test_a_header_block_that_is_too_long_is_put_off(machine: Machine) -> None:
+    """RULES F8: made a body, it would be another message."""
+    with client(machine) as lmtp:
+        lmtp.docmd("LHLO", "x")
+        lmtp.docmd("MAIL FROM:<a@b>")
+        lmtp.docmd("RCPT TO:<c@d>")
+        [(code, words)] = lmtp.verdicts(b"X: y\r\n" * 1_500_000 + b"\r\nbody\r\n", 1)
+        assert (code, b"the header block is longer than" in words) == (451, True)
+        lmtp.docmd("QUIT")
+    assert machine.files() == []
 
 
 @pytest.mark.parametrize("verb", ["EHLO", "HELO"])

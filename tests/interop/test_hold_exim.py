@@ -56,6 +56,26 @@ def test_a_message_is_held_with_its_envelope(either: Front) -> None:
     assert (either.waiting(), "**" in either.log) == (0, False)
 
 
+def test_what_exim_accepts_is_held(either: Front) -> None:
+    """RFC 5321, 4.1.2: addresses as Exim takes them, though no dot-atom or domain, and writes them or says them."""
+    for sender in ("x.@carrier.example", "a..b@carrier.example", ".x@carrier.example", "a@foo-.example"):
+        either.submit(sender, ["x.@a.example", ".y@b.example", '"p, q"@a.example'], TEXT)
+    assert (either.waiting(), "**" in either.log) == (0, False)
+    held = [one.envelope for one in holding(either)]
+    assert sorted(one.sender for one in held) == [
+        '".x"@carrier.example',
+        '"a..b"@carrier.example',
+        '"x."@carrier.example',
+        "a@foo-.example",
+    ]
+    for one in held:
+        assert sorted(each.address for each in one.recipients) == [
+            '".y"@b.example',
+            '"p, q"@a.example',
+            '"x."@a.example',
+        ]
+
+
 def test_by_exim_s_own_name_it_is_held_once() -> None:
     """INTERMITTENT 6.3: MESSAGE_ID stands in the environment of a pipe; the same message again is not held again."""
     with exim_front(front.PIPE, HOSTS) as exim:

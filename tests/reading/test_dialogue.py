@@ -17,7 +17,7 @@ from muawrap.failure import REFUSED, TRY_AGAIN, UNCERTAIN, Failure, Stage, toget
 from muawrap.mail import Body, Header, Invocation, Message, Reply
 from muawrap.reading import answers, dialogue
 from muawrap.reading import message as reading
-from muawrap.reading.dialogue import Dialogue, Event, Mail, Note, Rcpt, Reset, Text
+from muawrap.reading.dialogue import Declined, Dialogue, Event, Mail, Note, Rcpt, Reset, Text
 
 BATCHES = Path(__file__).parent / "batches"
 MEBIBYTE = 1024 * 1024
@@ -36,7 +36,7 @@ class Whole(NamedTuple):
 class Heard(NamedTuple):
     """What became of a dialogue."""
 
-    events: list[Mail | Rcpt | Reset | Note | Whole]
+    events: list[Mail | Rcpt | Reset | Note | Declined | Whole]
     replies: bytes
     refused: Reply | None
     failure: str  # that of a batch, or of a text that did not end
@@ -77,7 +77,7 @@ def hear(pieces: Iterable[bytes], judge: Judge = taken, *, batch: bool = False, 
     """Drive a dialogue as the program does."""
     spoken = Dialogue(batch=batch, hostname="client.example", broken=broken)
     replies = bytearray()
-    events: list[Mail | Rcpt | Reset | Note | Whole] = []
+    events: list[Mail | Rcpt | Reset | Note | Declined | Whole] = []
     failure = ""
 
     def octets() -> Iterator[bytes]:

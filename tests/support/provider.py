@@ -116,12 +116,12 @@ class Customer:
         envelope += [f"RCPT TO:<{recipient}>" for recipient in mail.recipients]
         if self.provider.pipelining:
             self.say(*envelope, "DATA")
-            codes = [self.reply(250, 354, 452, 501, 503, 550, 553, 554, 555) for _ in range(len(envelope) + 1)]
+            codes = [self.reply(250, 354, 451, 452, 501, 503, 550, 553, 554, 555) for _ in range(len(envelope) + 1)]
         else:
             codes = []
             for line in (*envelope, "DATA"):
                 self.say(line)
-                codes.append(self.reply(250, 354, 452, 501, 503, 550, 553, 554, 555))
+                codes.append(self.reply(250, 354, 451, 452, 501, 503, 550, 553, 554, 555))
         if codes[-1] != 354:
             return next(code for code in codes if code >= 400)
         dotted = b"\r\n" + mail.text

@@ -52,7 +52,8 @@ def command(
 
     HOST is a [hold.NAME] of the configuration, or one of its domains. When this returns 0 the message is on disk; any
     trouble is 75, which an MTA takes for "later". With --id, or MESSAGE_ID in the environment, a message that is given
-    once more is held once. Exim's pipe transport also tells the sender there, as SENDER.
+    once more is held once; LMTP has no id, and neither counts. Exim's pipe transport also tells the sender there, as
+    SENDER.
     """
     descriptors.fill()
     facts = report.Facts()
@@ -62,7 +63,7 @@ def command(
         facts.follow(settled)
         if sender is None and "MESSAGE_ID" in os.environ and not (bsmtp or by_lmtp):
             sender = os.environ.get("SENDER")  # Exim's pipe transport has no other way to tell it
-        _agree(sender, recipients, bsmtp, by_lmtp)
+        _agree(sender, recipients, identity, bsmtp, by_lmtp)
         with Spool(settings.keeper(settled, host), facts) as spool:
             if by_lmtp:
                 _speak(spool, settled, facts)
@@ -80,10 +81,15 @@ def command(
     report.leave(0)
 
 
-def _agree(sender: str | None, recipients: tuple[str, ...], bsmtp: bool, by_lmtp: bool) -> None:
-    """Raises Failure where the envelope is given twice, or not at all."""
+def _agree(sender: str | None, recipients: tuple[str, ...], identity: str, bsmtp: bool, by_lmtp: bool) -> None:
+    """Raises Failure where the envelope is given twice, or not at all, or an id that would be ignored."""
     if bsmtp and by_lmtp:
         raise Failure("--bsmtp and --lmtp exclude each other")
+    if by_lmtp and identity:
+        raise Failure(
+            "--lmtp and --id exclude each other: a message has no id over LMTP",
+            advice="leave --id out; a reply that is lost may then mean a second copy",
+        )
     if bsmtp or by_lmtp:
         if sender is not None or recipients:
             raise Failure(

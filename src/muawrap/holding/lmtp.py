@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from muawrap import report, signals
 from muawrap.failure import Failure, unexpected
 from muawrap.holding import durable
-from muawrap.holding.formats import batchsmtp
+from muawrap.holding.formats import batchsmtp, mailboxes
 from muawrap.holding.held import Addressee, Envelope, Held
 from muawrap.holding.hold import Interrupted, Kept, completed, watch
 from muawrap.holding.store.spool import Spool, fresh_name
 from muawrap.mail import Reply
 from muawrap.reading import answers
-from muawrap.reading.dialogue import Dialogue, Mail, Rcpt, Text
+from muawrap.reading.dialogue import Dialogue, Mail, Rcpt, Reset, Text
 from muawrap.reading.message import as_it_is
 
 Told = Callable[[Kept | Failure, Envelope], None]
@@ -38,7 +38,7 @@ class _Session:
     def __init__(self, spool: Spool, hostname: str, told: Told) -> None:
         self._spool = spool
         self._told = told
-        self._dialogue = Dialogue(lmtp=True, hostname=hostname)
+        self._dialogue = Dialogue(lmtp=True, hostname=hostname, address=mailboxes.path)
         self._mail: Mail | None = None
         self._recipients: list[Rcpt] = []
 
@@ -56,7 +56,7 @@ class _Session:
                     self._mail = None
                     if not event.complete:
                         raise Failure("the input ends in the middle of a message")
-                else:
+                elif isinstance(event, Reset):
                     self._mail = None
         except Failure as failure:
             self._speak()

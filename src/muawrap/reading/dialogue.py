@@ -7,7 +7,8 @@
         elif isinstance(event, Text): ...                   # an iterator of blocks; the same, once they are read
         else: ...                                           # Reset: what has been said since Mail is forgotten
 
-A driver of -bS may ask for Note events, too.
+A driver of -bS may ask for Note events, too. Where an MTA speaks (`partial`, LMTP) there are Declined events. It has
+accepted what it names, and would bounce it: a MAIL or RCPT that cannot be read is put off there, not refused.
 
 `octets` is an iterator of pieces of any size. It is asked for more only when all that came has been dealt with, so
 that it writes `dialogue.replies()` before it waits; the driver asks for them once more when there are no more events:
@@ -31,7 +32,7 @@ ends a text: LF.LF and CR.CR are text where lines end with CRLF, CRLF.CRLF is wh
 # Annotations are values here: a NamedTuple compiles those that are texts, one by one, while a caller waits.
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeAlias
 
 from muawrap import addresses
@@ -192,7 +193,15 @@ class Text:
         return next(size for size in range(most, -1, -1) if self._given.data.endswith(self._last[:size]))
 
 
-Event: TypeAlias = Mail | Rcpt | Text | Reset | Note
+class Declined(NamedTuple):
+    """A MAIL or RCPT of an MTA that we have answered ourselves, and not by yes; the driver may tell of it."""
+
+    line: int
+    verb: str
+    reply: Reply
+
+
+Event: TypeAlias = Mail | Rcpt | Text | Reset | Note | Declined
 
 
 # -- the dialogue ---------------------------------------------------------------------------------------------------
@@ -239,10 +248,12 @@ class Dialogue:
         broken: Failure | None = None,
         offered: tuple[str, ...] = OFFERED,
         partial: bool = False,
+        address: Callable[[str, bool], str] = commands.address,
     ) -> None:
         """With `notes` each NOOP of a batch is an event. `offered` is what EHLO tells.
 
         `partial`: a recipient that is refused takes nothing from the others, as between mail servers.
+        `address` reads the path of MAIL and RCPT, which may be the null sender in the former; it raises Refused.
         `broken` is a failure at start-up: it is the greeting, and no command is obeyed.
         """
         self.refused: Reply | None = None
@@ -253,6 +264,7 @@ class Dialogue:
         self._broken = broken is not None
         self._offered = offered
         self._partial = partial or lmtp
+        self._address = address
         self.left = False  # the caller has said QUIT
         self._replies = bytearray()
         self._over = False
@@ -283,9 +295,11 @@ class Dialogue:
             try:
                 event = self._obey(line, given)
             except Refused as refused:
-                self._refuse(refused, given.line)
+                reply = self._refuse(refused, given.line)
+                if self._partial and self._verb in ("MAIL", "RCPT"):
+                    yield Declined(given.line, self._verb, reply)
                 continue
-            if isinstance(event, (Reset, Note)):
+            if isinstance(event, (Reset, Note, Declined)):
                 yield event
             elif event is not None and self._batch:
                 yield event
@@ -373,20 +387,22 @@ class Dialogue:
         self._understood, self._text_may_come = True, False
         return event
 
-    def _refuse(self, refused: Refused, line: int) -> None:
-        """A mistake in the dialogue: told, counted, and the end of a batch. Raises Failure."""
+    def _refuse(self, refused: Refused, line: int) -> Reply:
+        """The reply to a mistake in the dialogue: told, counted, and the end of a batch. Raises Failure."""
         if self._batch:
             raise Failure(f"line {line}: {refused.text}") from refused
         if self._text_may_come and refused.code in (500, 501):
             # What stands in a text may have been written by anybody, and must not be taken for commands.
             refused = Refused(521, "5.5.1", "a text came, and DATA had been refused", closing=True)
+        self._mistakes += self._broken or (refused.code in _MISTAKEN and refused.status.startswith("5.5"))
+        if self._partial and refused.code in (500, 501) and self._verb in ("MAIL", "RCPT"):
+            refused = Refused(451, f"4{refused.status[1:]}", refused.text)
         reply = Reply(refused.code, (refused.text,))
         if self._begun is not None or self._verb in ("MAIL", "RCPT", "DATA"):
             self.refused = self.refused or reply
         if not self._partial or self._verb == "MAIL":
             self._spoilt = True  # it may have been one more recipient; behind a second MAIL they are another message's
         self._text_may_come = self._verb == "DATA"
-        self._mistakes += self._broken or (refused.code in _MISTAKEN and refused.status.startswith("5.5"))
         self._over = refused.closing
         if self._mistakes >= MISTAKES and not self._over:
             self._over = True
@@ -394,6 +410,7 @@ class Dialogue:
             self._say(Reply(421, ("too many mistakes",)), "4.7.0")
         else:
             self._say(reply, refused.status)
+        return reply
 
     def _answer_to(self, verb: str) -> None:
         if self._batch and verb in _IDLE:
@@ -431,7 +448,7 @@ class Dialogue:
         if self._begun is not None and not self._spoilt:
             raise Refused(503, "5.5.1", "MAIL was given already")
         path, words = commands.path("MAIL", rest)
-        sender = commands.address(path, null=True)
+        sender = self._address(path, True)
         asked = commands.parameters("MAIL", words)
         utf8 = "SMTPUTF8" in asked
         if not self._batch:
@@ -452,7 +469,7 @@ class Dialogue:
         if self._recipients >= RECIPIENTS:
             raise Refused(452, "4.5.3", f"more than {RECIPIENTS} recipients")
         path, words = commands.path("RCPT", rest)
-        address = commands.address(path, null=False)
+        address = self._address(path, False)
         asked = commands.parameters("RCPT", words)
         original = asked.get("ORCPT", "")
         if not self._batch:

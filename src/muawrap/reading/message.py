@@ -59,8 +59,8 @@ def as_it_is(source: Iterator[bytes]) -> tuple[bytes, Body]:
     """Split a message that is only passed on at its first empty line: nothing is dropped, and nothing judged.
 
     The header block, lines ended by LF and without the empty line, and the body; text without an empty line is all
-    header. Lines may end with LF, CRLF or CR (RULES F1). What has no header block of at most HEADER_LIMIT octets is
-    all body. Raises Failure where there is no room for it, and what the source raises.
+    header. Lines may end with LF, CRLF or CR (RULES F1). Raises Failure where the header block is longer than
+    HEADER_LIMIT octets or there is no room for the body, and what the source raises.
     """
     text = as_lf(source)
     begun = bytearray(b"\n")  # the beginning counts as the end of a line
@@ -74,8 +74,8 @@ def as_it_is(source: Iterator[bytes]) -> tuple[bytes, Body]:
     header, rest = (begun[1:], begun[:0]) if end < 0 else (begun[1 : end + 1], begun[end + 2 :])
     if header and not header.endswith(b"\n"):
         header += b"\n"
-    if len(header) > HEADER_LIMIT:
-        header, rest = begun[:0], begun[1:]
+    if len(header) > HEADER_LIMIT:  # were it taken for a body, an empty line would come to stand above it
+        raise Failure(f"the header block is longer than {HEADER_LIMIT} octets")
     return bytes(header), _spooled(chain((bytes(rest),), text))
 
 

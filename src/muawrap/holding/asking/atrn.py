@@ -41,11 +41,7 @@ class Fetched(NamedTuple):
 
     tally: Tally
     reply: str  # to ATRN
-
-    @property
-    def none_waited(self) -> bool:
-        """Whether there was no mail for us."""
-        return not any(self.tally)
+    none_waited: bool  # the reply said so, or no message was begun
 
     @property
     def status(self) -> int:
@@ -91,7 +87,7 @@ def fetch(
             reply = _asked(connection, wanted)
             _log(facts, server, wanted, ("reply", str(reply)))
             if reply.code == NONE_WAITS:
-                return Fetched(Tally(), str(reply))
+                return Fetched(Tally(), str(reply), True)
             sock, begun = connection.turned()
         finally:
             connection.leave()
@@ -106,8 +102,8 @@ def fetch(
         except Failure as failure:
             _log(facts, server, wanted, ("error", str(failure)))
             trouble(failure)
-            return Fetched(turned.tally._replace(left=max(1, turned.tally.left)), str(reply))
-    return Fetched(turned.tally, str(reply))
+            return Fetched(turned.tally._replace(left=max(1, turned.tally.left)), str(reply), False)
+    return Fetched(turned.tally, str(reply), not turned.began)
 
 
 def _log(facts: report.Facts, server: Server, wanted: Sequence[str], outcome: tuple[str, str]) -> None:

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from muawrap import report
 from muawrap.config import Config
 from muawrap.failure import REFUSED, TRY_AGAIN, Failure
 from muawrap.holding import mta
+from muawrap.holding.formats import mailboxes
 from muawrap.mail import Body, Reply
 from muawrap.reading import message as reading
-from muawrap.reading.dialogue import Dialogue, Mail, Rcpt, Text
+from muawrap.reading.dialogue import Declined, Dialogue, Mail, Rcpt, Text
+from muawrap.report import Pairs
 from muawrap.submission.connection import Trace
 
 OFFERED = ("PIPELINING", "8BITMIME", "SIZE", "ENHANCEDSTATUSCODES")
@@ -29,7 +31,7 @@ _MESSAGE_ID = re.compile(rb"^message-id:[ \t]*(?:\n[ \t]+)?(\S+)", re.IGNORECASE
 
 
 class Tally(NamedTuple):
-    """What became of the messages."""
+    """What became of the messages; where one was not taken for some of its recipients, each of these counts as one."""
 
     taken: int = 0
     refused: int = 0  # for good: the provider tells the senders
@@ -53,6 +55,7 @@ class Turned:
     ) -> None:
         """`begun` has come from the provider already; `trouble` is told why a message was not taken."""
         self.tally = Tally()
+        self.began = False  # a message: there was mail
         self._sock = sock
         self._begun = begun
         self._host = host
@@ -61,9 +64,12 @@ class Turned:
         self._trace = trace or (lambda mark, line: None)
         self._seconds = seconds
         self._idle = idle
-        self._dialogue = Dialogue(hostname=settings.hostname or "localhost", offered=OFFERED, partial=True)
+        self._dialogue = Dialogue(
+            hostname=settings.hostname or "localhost", offered=OFFERED, partial=True, address=mailboxes.path
+        )
         self._sender = ""
         self._recipients: list[str] = []
+        self._too_many = False  # for one transaction
         self._lost = ""  # why nothing more comes
 
     def run(self) -> Tally:
@@ -75,6 +81,8 @@ class Turned:
                 self._rcpt(event)
             elif isinstance(event, Text):
                 self._text(event)
+            elif isinstance(event, Declined):
+                self._declined(event)
         self._speak()
         if not self._dialogue.left:
             what = self._lost or "spoke what is no SMTP"
@@ -120,21 +128,48 @@ class Turned:
 
     def _mail(self, event: Mail) -> None:
         self._trace("<<<", f"MAIL FROM:<{event.sender}>")
-        self._sender, self._recipients = event.sender, []
+        self._begin(event.sender)
         if event.utf8 or event.returns or event.envelope_id:
-            self._dialogue.answer(_NOT_OFFERED)
+            self._decline(_NOT_OFFERED, f" from <{event.sender}>")
         else:
             self._dialogue.accept()
 
     def _rcpt(self, event: Rcpt) -> None:
         self._trace("<<<", f"RCPT TO:<{event.address}>")
+        whose = f" from <{self._sender}> to <{event.address}>"
         if event.notify or event.original:
-            self._dialogue.answer(_NOT_OFFERED)
-        elif len(self._recipients) >= RECIPIENTS:
-            self._dialogue.answer(Reply(452, (f"4.5.3 more than {RECIPIENTS} recipients",)))
-        else:
+            self._decline(_NOT_OFFERED, whose, event.address)
+        elif len(self._recipients) < RECIPIENTS:
             self._recipients.append(event.address)
             self._dialogue.accept()
+        elif self._too_many:  # the first of them stands for all, which may come with the next transaction
+            self._dialogue.answer(_TOO_MANY)
+        else:
+            self._too_many = True
+            self._decline(_TOO_MANY, whose, event.address)
+
+    def _begin(self, sender: str) -> None:
+        self.began = True
+        self._sender, self._recipients, self._too_many = sender, [], False
+
+    def _declined(self, event: Declined) -> None:
+        """What could not be read, or was not offered, has been answered already."""
+        if event.verb == "MAIL":
+            self._trace("<<<", "MAIL")
+            self._begin("")
+            self._refused(event.reply, "")
+        elif event.reply.code != 503:  # a recipient behind a MAIL that was declined, which has been told
+            self._trace("<<<", "RCPT")
+            self._refused(event.reply, f" from <{self._sender}>")
+
+    def _decline(self, reply: Reply, whose: str, *recipients: str) -> None:
+        self._dialogue.answer(reply)
+        self._refused(reply, whose, *recipients)
+
+    def _refused(self, reply: Reply, whose: str, *recipients: str) -> None:
+        """Count, log and tell of a sender or recipient that has been answered with this."""
+        answer = mta.Answer(mta.LATER if reply.kind == 4 else mta.REFUSED, f"the reply was {reply}")
+        self._count(answer, whose, recipients, [("reply", str(reply))])
 
     def _text(self, text: Text) -> None:
         """Take a message in, hand it over, and say what became of it."""
@@ -155,10 +190,15 @@ class Turned:
                 environment=mta.FOR_FETCHED,
                 seconds=self._seconds,
             )
-        self._count(answer, header, body)
+        found = _MESSAGE_ID.search(header)
+        message_id = found[1].decode("utf-8", "backslashreplace") if found else ""
+        fields = [("size", str(len(header) + 1 + body.size)), ("mta", answer.words)]
+        self._count(answer, f" from <{self._sender}>", self._recipients, fields, message_id)
         self._dialogue.answer(_REPLIES[answer.outcome](answer.said))
 
-    def _count(self, answer: mta.Answer, header: bytes, body: Body) -> None:
+    def _count(
+        self, answer: mta.Answer, whose: str, recipients: Sequence[str], fields: Pairs, message_id: str = ""
+    ) -> None:
         tally = self.tally
         self.tally = Tally(
             tally.taken + (answer.outcome == mta.TAKEN),
@@ -167,21 +207,21 @@ class Turned:
         )
         facts = report.Facts()
         facts.follow(self._settings)
-        facts.sender, facts.recipients = self._sender, tuple(self._recipients)
-        found = _MESSAGE_ID.search(header)
-        facts.message_id = found[1].decode("utf-8", "backslashreplace") if found else ""
-        fields = [("server", self._host), ("outcome", answer.outcome), ("size", str(len(header) + 1 + body.size))]
-        report.event("fetched", facts, [*fields, ("mta", answer.words)], error=answer.outcome != mta.TAKEN)
+        facts.sender, facts.recipients, facts.message_id = self._sender, tuple(recipients), message_id
+        known = [("server", self._host), ("outcome", answer.outcome)]
+        report.event("fetched", facts, [*known, *fields], error=answer.outcome != mta.TAKEN)
         if answer.outcome != mta.TAKEN:
-            self._trouble(_not_taken(answer, self._sender, self._host))
+            self._trouble(_not_taken(answer, whose, self._host))
 
 
-def _not_taken(answer: mta.Answer, sender: str, host: str) -> Failure:
+def _not_taken(answer: mta.Answer, whose: str, host: str) -> Failure:
+    """`whose` is " from <...>", and " to <...>" where it is about one recipient; "" where neither could be read."""
     if answer.outcome == mta.LATER:
-        return Failure(f"a message from <{sender}> stays at {host}: {answer.words}", lead=TRY_AGAIN)
-    return Failure(f"a message from <{sender}> is refused, and {host} tells its sender: {answer.words}", lead=REFUSED)
+        return Failure(f"a message{whose} stays at {host}: {answer.words}", lead=TRY_AGAIN)
+    return Failure(f"a message{whose} is refused, and {host} tells its sender: {answer.words}", lead=REFUSED)
 
 
+_TOO_MANY = Reply(452, (f"4.5.3 more than {RECIPIENTS} recipients",))
 _NOT_OFFERED = Reply(555, ("5.5.4 neither SMTPUTF8 nor DSN was offered",))
 _REPLIES: dict[str, Callable[[str], Reply]] = {
     mta.TAKEN: lambda said: Reply(250, ("2.0.0 taken",)),

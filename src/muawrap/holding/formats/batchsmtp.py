@@ -21,7 +21,7 @@ from itertools import groupby
 
 from muawrap import batch
 from muawrap.failure import Failure
-from muawrap.holding.formats import disk, envelopes
+from muawrap.holding.formats import disk, envelopes, mailboxes
 from muawrap.holding.held import Addressee, Envelope, Held
 from muawrap.reading import commands
 from muawrap.reading.dialogue import Dialogue, Mail, Note, Rcpt, Text
@@ -105,7 +105,7 @@ def _begun(source: Iterable[bytes]) -> Iterator[tuple[Envelope, Text]]:
     mail: Mail | None = None
     recipients: list[Rcpt] = []
     notes: list[tuple[int, str]] = []
-    for event in Dialogue(batch=True, notes=True).events(source):
+    for event in Dialogue(batch=True, notes=True, address=mailboxes.path).events(source):
         if isinstance(event, Mail):
             mail, recipients = event, []
         elif isinstance(event, Rcpt):

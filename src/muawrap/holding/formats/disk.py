@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from muawrap.failure import Failure
 from muawrap.holding import durable
-from muawrap.mail import BLOCK
+from muawrap.mail import BLOCK, Body
+from muawrap.reading.message import as_it_is
 
 HEAD = 4096  # octets that hold nearly every envelope
 _LATEST = 253_402_300_800  # the year 10000: a time beyond is a clock's or a disk's mistake
@@ -54,6 +55,14 @@ def opened(folder: int, name: str) -> Iterator[Opened]:
             yield Opened(descriptor, sane(status.st_mtime))
         finally:
             os.close(descriptor)
+
+
+def text(name: str, file: Opened) -> tuple[bytes, Body]:
+    """Header block and body from the current offset on. Raises Failure, and names the file there, and OSError."""
+    try:
+        return as_it_is(file.blocks())
+    except Failure as failure:
+        raise Failure(f"{name}: {failure}", lead=failure.lead, advice=failure.advice) from failure
 
 
 def sane(at: float) -> float:

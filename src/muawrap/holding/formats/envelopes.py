@@ -6,6 +6,7 @@ import re
 
 from muawrap import addresses
 from muawrap.failure import Failure
+from muawrap.holding.formats import mailboxes
 from muawrap.holding.held import Envelope
 from muawrap.reading import commands
 from muawrap.reading.dialogue import RECIPIENTS
@@ -14,7 +15,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def writable(envelope: Envelope) -> Envelope:
-    """The same, its addresses as muawrap.addresses writes them: quoted only where they must be.
+    """The same, its addresses as muawrap.holding.formats.mailboxes reads them: quoted only where they must be.
 
     Raises Failure where there is no recipient or too many, or something that is no address.
     """
@@ -31,6 +32,6 @@ def _mailbox(address: str, null: bool) -> str:
     if _CONTROL.search(address):
         raise Failure(f"a control character in {addresses.excerpt(address)}")
     try:
-        return commands.address(f"<{address}>", null)
+        return mailboxes.path(f"<{address}>", null)
     except commands.Refused as refused:
         raise Failure(refused.text) from refused

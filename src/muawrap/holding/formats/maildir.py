@@ -24,9 +24,9 @@ from typing import NamedTuple
 from muawrap import addresses
 from muawrap.failure import Failure
 from muawrap.holding import durable
-from muawrap.holding.formats import disk, envelopes
+from muawrap.holding.formats import disk, envelopes, mailboxes
 from muawrap.holding.held import Addressee, Envelope, Held
-from muawrap.reading.message import HEADER_LIMIT, as_it_is, as_lf
+from muawrap.reading.message import HEADER_LIMIT, as_lf
 from muawrap.submission import wire
 
 SENDERS = ("return-path", "x-envelope-from")
@@ -40,6 +40,7 @@ ADVICE = "the MTA's transport needs return_path_add, envelope_to_add and deliver
 
 _FIELD = re.compile(rb"([A-Za-z-]+)[ \t]*:(.*\n)", re.DOTALL)
 _FOLDED = (b" ", b"\t")
+_ITEM = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^,])+')  # of a list of recipients, one of which is no strict address
 _DATE = re.compile(r"(?:[A-Z][a-z]{2}, +)?[0-9]{1,2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} [+-][0-9]{4}")  # RFC 5322, 3.3
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _FLAGS = re.compile(r":2,[^/]*\Z")
@@ -72,9 +73,7 @@ def read(folder: int, name: str, known: Collection[str] = OWN) -> Held:
     with disk.opened(folder, name) as file:
         told, above = _above_it(file, name, known)
         os.lseek(file.descriptor, 0, os.SEEK_SET)
-        header, body = as_it_is(file.blocks())
-        if len(header) < above:
-            raise Failure(f"{name}: the header block is longer than {HEADER_LIMIT} octets")
+        header, body = disk.text(name, file)
         return Held(told, header[above:], body)
 
 
@@ -139,19 +138,23 @@ def _envelope(name: str, found: Top, mtime: float) -> Envelope:
         raise Failure(f"{name} has no envelope", advice=ADVICE)
     try:
         return Envelope(
-            addresses.parse_one(sender, null=True).address,
-            tuple(Addressee(mailbox.address) for mailbox in _some(recipients)),
+            mailboxes.read(sender, null=True),
+            tuple(map(Addressee, _some(recipients))),
             _seconds(fields.get("delivery-date", "")) or mtime,
         )
     except addresses.AddressError as error:
         raise Failure(f"{name}: cannot read the envelope above its header: {error}") from error
 
 
-def _some(recipients: str) -> list[addresses.Mailbox]:
-    mailboxes = addresses.parse_list(recipients)
-    if not mailboxes:
+def _some(recipients: str) -> list[str]:
+    """The addresses of a list. Raises AddressError."""
+    try:
+        found = [mailbox.address for mailbox in addresses.parse_list(recipients)]
+    except addresses.AddressError:
+        found = list(map(mailboxes.read, _ITEM.findall(recipients)))
+    if not found:
         raise addresses.AddressError("no recipient")
-    return mailboxes
+    return found
 
 
 def _seconds(date: str) -> float:

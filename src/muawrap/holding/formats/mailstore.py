@@ -8,21 +8,16 @@ envelope may have, and no sign of an end: of a `.env` cut at the end of a line n
 
 from __future__ import annotations
 
-import re
-
 from muawrap import addresses
 from muawrap.failure import Failure
 from muawrap.holding import durable
-from muawrap.holding.formats import disk, envelopes
+from muawrap.holding.formats import disk, envelopes, mailboxes
 from muawrap.holding.held import Addressee, Envelope, Held
-from muawrap.reading.message import as_it_is
 from muawrap.submission import wire
 
 LIMIT = 16 * 1024 * 1024
 """Octets of `.env`: 10 000 recipients, all of them long."""
 _LINES_ADVICE = "mailstore_prefix and mailstore_suffix are how many lines the MTA's transport adds"
-_ATEXT = r"""[^\x00-\x20"(),.:;<>@\[\\\]\x7f-\x9f]+"""
-_DOT_ATOM = re.compile(rf"{_ATEXT}(?:\.{_ATEXT})*")  # RFC 5322, 3.2.3
 
 
 def ready(name: str) -> bool:
@@ -40,7 +35,7 @@ def read(folder: int, name: str, prefix_lines: int = 0, suffix_lines: int = 0) -
     """The message whose `.env` has this name. Raises Failure."""
     found = envelope(folder, name, prefix_lines, suffix_lines)
     with disk.opened(folder, files(name)[1]) as file:
-        return Held(found, *as_it_is(file.blocks()))
+        return Held(found, *disk.text(name, file))
 
 
 def envelope(folder: int, name: str, prefix_lines: int = 0, suffix_lines: int = 0) -> Envelope:
@@ -71,17 +66,15 @@ def _recipient(line: str) -> Addressee:
     local, at, domain = line.rpartition("@")
     if not at:
         raise addresses.AddressError(f"{addresses.excerpt(line)} has no domain")
-    if not _DOT_ATOM.fullmatch(local):
-        local = '"' + local.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return Addressee(_whole(f"{local}@{domain}"))
+    return Addressee(_whole(f"{mailboxes.quoted(local)}@{domain}"))
 
 
 def _whole(text: str) -> str:
     """A mailbox with a domain: a line of a prefix or suffix seldom is one. Raises AddressError."""
-    mailbox = addresses.parse_one(text)
-    if not mailbox.domain:
+    address = mailboxes.read(text)
+    if not addresses.split(address)[1]:
         raise addresses.AddressError(f"{addresses.excerpt(text)} has no domain")
-    return mailbox.address
+    return address
 
 
 # -- writing --------------------------------------------------------------------------------------------------------
