@@ -179,18 +179,41 @@ def test_everybody_is_asked_whatever_the_one_before_says(lab: Lab) -> None:
     assert called == "<muawrap><etrn><-b><isp>\n<muawrap><etrn><-b><*>\n<muawrap><atrn><other>\n"
 
 
+COSTS = "<--max-bytes><200000>"
+
+
 @pytest.mark.parametrize(
-    ("metered", "limit"), [("yes", "<--max-bytes><200000>"), ("yes (guessed)", "<--max-bytes><200000>"), ("no", "")]
+    ("interface", "told", "limit"),
+    [
+        ("a b", "echo yes", COSTS),
+        ("a b", "echo 'yes (guessed)'", COSTS),
+        ("a b", "echo no", ""),
+        ("a b", "echo 'no (guessed)'", ""),
+        ("a b", "echo unknown", COSTS),
+        ("a b", "echo unknown device >&2; exit 10", COSTS),
+        ("", r"printf 'no (guessed)\n\nyes\n\nunknown\n'", COSTS),
+        ("", r"printf 'unknown\n\nno\n'", ""),
+        ("", r"printf 'unknown\n\nunknown\n'", COSTS),
+        ("", "exit 127", COSTS),
+    ],
 )
-def test_a_line_that_costs_has_a_limit(lab: Lab, metered: str, limit: str) -> None:
-    """The interface is asked for by name; where the question fails there is none."""
-    lab.stub("nmcli", f"echo '{metered}'")
-    called = lab.run(lab.shipped(CONNECTED, metered="200000"), "a b").splitlines()
+def test_a_line_that_costs_or_may_cost_has_a_limit(lab: Lab, interface: str, told: str, limit: str) -> None:
+    """The interface is asked for by name; where there is none, as with connectivity-change, all in use are."""
+    lab.stub("nmcli", told)
+    called = lab.run(lab.shipped(CONNECTED, metered="200000"), interface).splitlines()
     assert sorted(called) == [
         "<getent><passwd>",
         f"<muawrap><ship><--outbox><--now>{limit}",
-        "<nmcli><-g><GENERAL.METERED><device><show><a b>",
+        "<nmcli><-g><GENERAL.METERED><device><show>" + (f"<{interface}>" if interface else ""),
     ]
+
+
+def test_what_a_person_sends_has_the_same_limit(lab: Lab) -> None:
+    """It goes over the same line."""
+    lab.stub("nmcli", "echo yes")
+    lab.stub("getent", f"cat <<'END'\n{ACCOUNTS}END")
+    called = lab.run(lab.shipped(CONNECTED, metered="200000"), "eth0")
+    assert called.count("<ship><--outbox><--now>") == called.count(f"<ship><--outbox><--now>{COSTS}\n") == 3
 
 
 ACCOUNTS = """\

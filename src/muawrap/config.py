@@ -26,6 +26,7 @@ class HostEntry(NamedTuple):
     auth: Auth | None
     tls: Mapping[str, Any]
     timeouts: Mapping[str, float]
+    where: Where = ()
 
 
 class Profile(NamedTuple):
@@ -264,7 +265,7 @@ class _Reader:
             ),
             timeouts=Timeouts(**top.pop("timeouts", {})),
             aliases_may_be_missing="aliases" not in redirect,
-            holds={name: self.hold(name, table) for name, table in top.get("hold", {}).items()},
+            holds=self.holds(top.get("hold", {})),
         )
         as_they_are = {**redirect, **top}
         config = config._replace(**{key: as_they_are[key] for key in Config._fields if key in as_they_are})
@@ -284,7 +285,7 @@ class _Reader:
                 try:
                     hosts_for(config, route, account)
                 except Bad as error:
-                    raise self.error((*where, error.key), str(error)) from error
+                    raise self.error((*(error.where or where), error.key), str(error)) from error
 
     def route(self, table: Mapping[str, Any], where: Where) -> Route:
         if not table.get("recipients"):
@@ -315,6 +316,16 @@ class _Reader:
         auth = self.auth(table["auth"], (*where, "auth")) if "auth" in table else None
         return Profile(hosts, auth, table.get("tls"), table.get("from"), table.get("allowed_from"))
 
+    def holds(self, tables: Mapping[str, Any]) -> dict[str, Hold]:
+        found = {name: self.hold(name, table) for name, table in tables.items()}
+        names = {name.lower(): name for name in found}
+        for name, hold in found.items():
+            for number, domain in enumerate(hold.keys.get("domains", ())):
+                if (other := names.get(domain, name)) != name:  # mail for one host must not be held for another
+                    where: Where = ("hold", name, "domains", number)
+                    raise self.error(where, f"holds {domain}, which is the name of [hold.{other}]")
+        return found
+
     def hold(self, name: str, table: dict[str, Any]) -> Hold:
         where: Where = ("hold", name)
         if not schema.HOLD_NAME.fullmatch(name) or name == "outbox":
@@ -328,13 +339,13 @@ class _Reader:
         try:
             hosts = tuple(_complete(entry, entries[0], auth, tls, timeouts) for entry in entries)
         except Bad as error:
-            raise self.error((*where, error.key), str(error)) from error
+            raise self.error((*(error.where or where), error.key), str(error)) from error
         return Hold(hosts, table)
 
     def host(self, table: Mapping[str, Any], where: Where) -> HostEntry:
         if "url" not in table:
             raise self.error((*where, "url"), "is missing", 'such as url = "submissions://smtp.example.org"')
-        own = ("ignore_extensions", "source_address", "family", "proxy")
+        own = ("ignore_extensions", "source_address", "family", "proxy", "dials")
         return HostEntry(
             table["url"]._replace(
                 sender=table.get("from", ""),
@@ -343,6 +354,7 @@ class _Reader:
             self.auth(table["auth"], (*where, "auth")) if "auth" in table else None,
             table.get("tls", {}),
             table.get("timeouts", {}),
+            where,
         )
 
     def auth(self, table: Mapping[str, Any], where: Where) -> Auth:
@@ -350,6 +362,9 @@ class _Reader:
             if table.get(secret) and not table.get("user"):
                 raise self.error((*where, "user"), f"is missing beside {secret}")
         by_certificate = table.get("mechanisms") == ("EXTERNAL",)
+        if table.get("mechanisms") and not table.get("user") and not by_certificate:
+            advice = 'without it there is no AUTH, but by mechanisms = ["EXTERNAL"] alone'
+            raise self.error((*where, "user"), "is missing beside mechanisms", advice)
         if table.get("user") and not (table.get("password") or table.get("token") or by_certificate):
             raise self.error((*where, "password"), "is missing beside user")
         return Auth(**table)
@@ -424,23 +439,28 @@ def _complete(entry: HostEntry, first: HostEntry, auth: Auth, tls: Mapping[str, 
         auth = auth._replace(allow_plaintext=True)
     policy = Tls(**wanted)
     made = host._replace(auth=auth, tls=policy, timeouts=timeouts._replace(**entry.timeouts))
-    _fits_together(made)
+    _fits_together(made, entry)
     return made
 
 
-def _fits_together(host: SmartHost) -> None:
-    """Raises Bad where what is set for a host cannot all be."""
+def _fits_together(host: SmartHost, entry: HostEntry) -> None:
+    """Raises Bad where what is set for a host, in its entry or elsewhere, cannot all be."""
     tls = host.tls
+    own_auth = entry.where if entry.auth is not None else ()
     if tls.policy == "none" and host.scheme == "submissions":
-        raise Bad(f'cannot have the policy "none" with {host.url}, which is TLS from the first octet', "tls")
+        own = entry.where if "policy" in entry.tls else ()
+        raise Bad(f'cannot have the policy "none" with {host.url}, which is TLS from the first octet', "tls", own)
     if tls.policy == "none" and tls.fingerprint and not host.is_local:
-        raise Bad(f'cannot have a fingerprint and the policy "none" with {host.url}', "tls")
+        own = entry.where if {"policy", "fingerprint"} & entry.tls.keys() else ()
+        raise Bad(f'cannot have a fingerprint and the policy "none" with {host.url}', "tls", own)
     if bool(tls.client_cert) < bool(tls.client_key):
-        raise Bad("has a client_key without a client_cert", "tls")
+        own = entry.where if {"client_cert", "client_key"} & entry.tls.keys() else ()
+        raise Bad("has a client_key without a client_cert", "tls", own)
     if host.auth.mechanisms == ("EXTERNAL",) and not tls.client_cert and not host.is_local:
-        raise Bad(f"has EXTERNAL only, which needs tls.client_cert for {host.url}", "auth")
+        raise Bad(f"has EXTERNAL only, which needs tls.client_cert for {host.url}", "auth", own_auth)
     if host.auth.user and host.scheme == "mx":
-        raise Bad(f"cannot go with {host.url}: whoever answers for DNS would get the password; use srv://", "auth")
+        what = f"cannot go with {host.url}: whoever answers for DNS would get the password; use srv://"
+        raise Bad(what, "auth", own_auth)
     if (
         host.auth.user
         and host.scheme == "srv"
@@ -450,21 +470,30 @@ def _fits_together(host: SmartHost) -> None:
             f"cannot go with {host.url} unless its certificate is verified:"
             " whoever answers for DNS would get the password",
             "auth",
+            own_auth,
         )
     if host.is_local and (host.proxy or host.source_address or host.family):
-        raise Bad(f"a socket of this machine is reached without proxy, source_address and family: {host.url}", "url")
+        what = f"a socket of this machine is reached without proxy, source_address and family: {host.url}"
+        raise Bad(what, "url", entry.where)
     if host.family and host.source_address and (":" in host.source_address) != (host.family == "ipv6"):
-        raise Bad(f"is no {host.family} address: {host.source_address}", "source_address")
+        raise Bad(f"is no {host.family} address: {host.source_address}", "source_address", entry.where)
 
 
-_REGISTRY = r"(?:ac|co|com|edu|gov|mil|ne|net|or|org)\.[a-z]{2}"  # co.uk, com.au
+_SECOND_LEVEL = (
+    " ac asn co com ed edu gen go gob gouv gov gr gub gv id idv ind lg ltd me mil ne net nom or org plc sch "
+)
+"""What registries of countries have below their own, such as co.uk, com.au and go.jp, between blanks."""
+
+_FOR_ALL = " ddns.net duckdns.org dyndns.org eu.org freeddns.org github.io gitlab.io no-ip.org uk.com us.com "
+"""Domains below which anybody may have a name: some of the thousands of publicsuffix.org, between blanks."""
 
 
 def _parent(host: str) -> str:
-    """The domain one label up, where one owner can have it; else the host itself: a name, an address, or a path."""
+    """The domain one label up, unless it is known as a registry's; then, as of an address or a path, the host."""
     if host.startswith("/"):
         return host
     host = host.lower()
     parent = host.partition(".")[2]
-    owned = "." in parent and not re.fullmatch(_REGISTRY, parent)
+    label, _, top = parent.partition(".")
+    owned = bool(top) and f" {parent} " not in _FOR_ALL and not (len(top) == 2 and f" {label} " in _SECOND_LEVEL)
     return parent if owned and not re.fullmatch(r"[0-9.]+|.*:.*", host) else host

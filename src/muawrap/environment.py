@@ -82,6 +82,7 @@ _CONVERSIONS: dict[object, Callable[[str], object]] = {
     schema.flag: _flag,
     schema.number: int,
     schema.seconds: float,
+    schema.delay: float,
     schema.some_seconds: float,
     **dict.fromkeys(
         (

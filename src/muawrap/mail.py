@@ -220,6 +220,7 @@ class SmartHost(NamedTuple):
     family: str = ""  # ipv4 or ipv6: no other address is tried
     proxy: str = ""  # socks5://[user:password@]host:port, by which it is reached
     names: tuple[str, ...] = ()  # that its certificate may be for instead of `host`; () where DNS has not named it
+    dials: bool = True  # over a line that a first attempt may raise, so that there may be a second one (RULES C6)
 
     @property
     def is_local(self) -> bool:

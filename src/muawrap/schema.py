@@ -30,11 +30,15 @@ MECHANISMS = (
 
 
 class Bad(ValueError):
-    """A value that cannot be; the message says what would be right, `key` where that is not plain."""
+    """A value that cannot be; the message says what would be right, `key` where that is not plain.
 
-    def __init__(self, message: str, key: str = "") -> None:
+    `where` is the place of the table in which the key stands, where the one who reads it cannot know.
+    """
+
+    def __init__(self, message: str, key: str = "", where: tuple[str | int, ...] = ()) -> None:
         super().__init__(message)
         self.key = key
+        self.where = where
 
 
 def text(value: object) -> str:
@@ -77,6 +81,11 @@ def seconds(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 86_400:
         raise Bad("must be a number of seconds from 0 to 86400")
     return float(value)
+
+
+def delay(value: object) -> float:
+    """Seconds, or a time as duration() reads it, such as "1m30s"; a day at most."""
+    return seconds(duration(value) if isinstance(value, str) else value)
 
 
 def some_seconds(value: object) -> float:
@@ -132,6 +141,21 @@ def domain(value: object) -> str:
         return addresses.a_labels(addresses.parse_one("x@" + text(value)).domain)
     except addresses.AddressError as error:
         raise Bad(f"is no domain: {error}") from error
+
+
+def server_name(value: object) -> str:
+    """A domain, or an IP address as certificates have it: in one spelling, and without the brackets of a URL."""
+    in_brackets = re.fullmatch(r"\[(?:IPv6:)?(.*)\]", text(value), re.IGNORECASE)
+    name = in_brackets[1] if in_brackets else text(value)
+    if _is_ipv4(name):
+        return name
+    if ":" in name and _is_ipv6(name):
+        import socket
+
+        return socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, name))
+    if in_brackets or ":" in name:
+        raise Bad('must be a domain, or an IP address such as "192.0.2.1" or "2001:db8::1"')
+    return domain(name)
 
 
 def command(value: object) -> tuple[str, ...]:
@@ -288,12 +312,13 @@ def smart_host(value: object) -> SmartHost:
     """One entry of smart_hosts, such as submission://smtp.example.org:2587."""
     url = text(value)
     scheme, separator, rest = url.partition("://")
-    if "@" in url:  # which is not shown: a password may stand there, too
+    is_path = scheme in SOCKETS and rest.startswith("/")
+    if "@" in url and not is_path:  # which is not shown: a password may stand there, too
         raise Bad('must not hold a user: write { url = "...", auth = { user = "...", password = ... } }')
     if not separator:
         raise Bad(f'"{url}" has no scheme: write submissions://{url} (TLS), submission:// (STARTTLS) or smtp://')
     if scheme in SOCKETS:
-        if not rest.startswith("/") or len(rest) > 107:  # sun_path in unix(7)
+        if not is_path or len(os.fsencode(rest)) > 107:  # sun_path in unix(7)
             raise Bad(f'"{url}" must name a socket by its whole path, of 107 octets at most: {scheme}:///path')
         return SmartHost(url, SOCKETS[scheme], rest, 0)
     if scheme not in PORTS and scheme not in DISCOVERED:
@@ -373,7 +398,7 @@ TLS: Rows = {
     "client_cert": path,
     "client_key": path,
     "verify": flag,
-    "server_name": domain,
+    "server_name": server_name,
 }
 TIMEOUTS: Rows = {
     "connect": some_seconds,
@@ -393,6 +418,7 @@ HOST: Rows = {
     "family": one_of("", "ipv4", "ipv6"),
     "proxy": proxy,
     "ignore_extensions": extensions,
+    "dials": flag,
 }
 REDIRECT: Rows = {"aliases": paths, "forward": forward}
 PROFILE: Rows = {
@@ -451,7 +477,7 @@ TOP: Rows = {
     "log_format": one_of("text", "json"),
     "exit_status": one_of("one", "sysexits"),
     "keep_failed": path,
-    "dial_delay": seconds,
+    "dial_delay": delay,
     "tempfail": one_of("final", "next-host"),
     "dot_ends_message": flag,
     "long_lines": one_of("encode", "pass", "refuse"),

@@ -191,6 +191,22 @@ def test_without_ehlo_nothing_is_asked() -> None:
         assert asked(server) == []
 
 
+@pytest.mark.parametrize("reply", ["421 too busy", "450 later"])
+def test_where_ehlo_is_put_off_it_is_for_later(reply: str, program: Program) -> None:
+    """INTERMITTENT 6.2: 75; that HELO is taken then says nothing of what is offered, and the next host may do."""
+    with Server({"EHLO": reply}, extensions=ETRN) as server, Server(extensions=ETRN) as other:
+        done = run(f"127.0.0.1:{server.port}", "a.example")
+        assert (done.status, done.out) == (75, "")
+        assert done.err.startswith(f"muawrap: 127.0.0.1:{server.port} answered EHLO with {reply}")
+        [session] = server.finished()
+        assert [line.split()[0] for line in session.commands] == [b"EHLO", b"HELO", b"QUIT"]
+        program.configure(
+            'smart_hosts = ["smtp://127.0.0.1:1"]\n'
+            f'[hold.isp]\nto = ["smtp://127.0.0.1:{server.port}", "smtp://127.0.0.1:{other.port}"]\n'
+        )
+        assert run("-C", program.config, "isp", "a.example").status == 0
+
+
 @pytest.mark.parametrize(
     "name",
     ["", "@", "#", "a b", "a\tb", "a\rb", "a.example\nQUIT", "a\x1bb", "a\x7fb", "x" * 256, "\udcff", "bücher.example"],
@@ -417,6 +433,20 @@ def test_the_line_that_comes_up_meanwhile_is_used(monkeypatch: pytest.MonkeyPatc
         with pytest.raises(Failure, match="greeting"):
             servers.reached(found, settings(1.0))
         answering.join()
+
+
+def test_a_host_at_hand_is_not_waited_for(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RULES C6, INTERMITTENT 4: only those behind the line have a second attempt, and each has its reason."""
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    with closed_port() as near, closed_port() as far:
+        at_hand = f'{{ url = "smtp://127.0.0.1:{near}", dials = false }}'
+        for to, pauses in ((at_hand, []), (f'{at_hand}, "smtp://127.0.0.1:{far}"', [90.0])):
+            program.configure(f'smart_hosts = ["smtp://a"]\ndial_delay = "1m30s"\n[hold.isp]\nto = [{to}]\n')
+            done = run("-C", program.config, "isp", "a.example")
+            assert (done.status, slept) == (75, pauses)
+            assert done.err.count("connection refused") == 1 + len(pauses)
+            slept.clear()
 
 
 def test_our_own_port_is_waited_for(closed_port: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,16 @@ import os
 import resource
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from muawrap import config
 from muawrap.failure import Failure
-from muawrap.holding import hold
+from muawrap.holding import hold, settings
+from muawrap.holding.asking import servers
+from muawrap.holding.asking.servers import Wishes
 from muawrap.holding.formats import batchsmtp
 from muawrap.holding.held import Addressee, Envelope, Held
 from muawrap.holding.settings import Keeper
@@ -70,6 +74,37 @@ def test_a_host_goes_by_its_domains_too(machine: Machine) -> None:
     """INTERMITTENT 6.0: [hold.NAME] or one of its `domains`."""
     assert machine.run("hold", "Wonderland.example", *CALL[1:], stdin=TEXT).returncode == 0
     assert len(machine.files()) == 1
+
+
+def test_the_name_of_a_host_comes_before_the_domains_of_all(tmp_path: Path) -> None:
+    """INTERMITTENT 6.1: the mail of one customer is in no other's folder; the configuration refuses this, too."""
+    (tmp_path / "muawrap.toml").write_text(
+        'smart_hosts = ["smtp://a"]\n[hold.alice]\nto = "smtp://a"\ndomains = ["x.example"]\n'
+        '[hold.bob]\nto = "smtp://b"\n'
+    )
+    loaded = config.load(str(tmp_path / "muawrap.toml"), {})
+    alice = loaded.holds["alice"]
+    mixed = loaded._replace(holds={**loaded.holds, "alice": alice._replace(keys={"domains": ("bob", "x.example")})})
+    for name, found, to in (("bob", "bob", "b"), ("@bob", "bob", "b"), ("X.example.", "alice", "a")):
+        assert settings.keeper(mixed, name).name == found
+        assert servers.server(mixed, Wishes(name.lstrip("@"))).hosts[0].host == to
+
+
+def test_a_domain_that_two_tables_have_stands_for_neither(tmp_path: Path) -> None:
+    """INTERMITTENT 6.1: as two providers of ours have it; each goes by its own name."""
+    (tmp_path / "muawrap.toml").write_text(
+        'smart_hosts = ["smtp://a"]\n[hold.isp]\nto = "smtp://a"\ndomains = ["x.example"]\n'
+        '[hold.other]\nto = "smtp://b"\ndomains = ["X.example"]\n'
+    )
+    loaded = config.load(str(tmp_path / "muawrap.toml"), {})
+    assert settings.keeper(loaded, "other").name == "other"
+    assert servers.server(loaded, Wishes("isp")).hosts[0].host == "a"
+    for asked in (lambda: settings.keeper(loaded, "@x.example"), lambda: servers.server(loaded, Wishes("x.example"))):
+        with pytest.raises(
+            Failure, match=r"x\.example is a domain of \[hold\.isp\] and of \[hold\.other\] in "
+        ) as found:
+            asked()
+        assert found.value.advice == "name one: isp, other"
 
 
 @pytest.mark.parametrize("sender", ["", "<>", "MAILER-DAEMON"])
@@ -182,6 +217,29 @@ def test_what_is_done_is_not_held_again(host: Keeper) -> None:
         assert list(spool.entries()) == []
 
 
+def test_what_was_sent_while_it_came_once_more_is_not_held_again(host: Keeper) -> None:
+    """INTERMITTENT 6.3: an MTA that lost sight of one of us has another hold the batch, and it is sent meanwhile."""
+    sent: list[str] = []
+
+    def transaction(number: int) -> bytes:
+        return b"MAIL FROM:<a@b>\nRCPT TO:<c@d>\nDATA\nSubject: %d\n\n.\n" % number
+
+    def slowly() -> Iterator[bytes]:
+        yield transaction(1)
+        yield b"RSET\n"  # the first is being written
+        with Spool(host) as other:
+            assert hold.batch(other, "1", iter([transaction(1), transaction(2)])).new == 2
+            for entry in list(other.entries()):
+                sent.append(entry.name)
+                other.remove(entry)
+        yield transaction(2)
+
+    with Spool(host) as spool:
+        assert hold.batch(spool, "1", slowly())[:2] == (2, 0)
+        assert len(sent) == 2
+        assert spool.total("new", "tmp")[0] == 0
+
+
 @pytest.mark.row("H4")
 def test_two_identical_alarms_are_two_messages(machine: Machine) -> None:
     """INTERMITTENT 6.0: without a name nothing is taken for a repetition."""
@@ -287,6 +345,7 @@ def assert_one_line(octets: bytes, words: str = "") -> None:
         (("--bsmtp", *CALL), "with --bsmtp sender and recipients come from standard input"),
         (("--lmtp", "cheshire", "c@d"), "with --lmtp sender and recipients come from standard input"),
         (("--lmtp", "--bsmtp", "cheshire"), "exclude each other"),
+        (("--lmtp", "--id", "1", "cheshire"), "--lmtp and --id exclude each other: a message has no id over LMTP"),
         (("-C", "/nonexistent", *CALL), "there is no configuration file /nonexistent"),
     ],
 )
@@ -297,6 +356,30 @@ def test_whatever_is_wrong_with_a_call_is_75_and_a_line(machine: Machine, words:
     assert done.stdout[:4] == (b"421 " if "--lmtp" in words else b"")  # a client of LMTP hears it as the greeting
     assert_one_line(done.stderr, said)
     assert machine.files() == []
+
+
+@pytest.mark.parametrize("sender", ["x.@carrier.example", "a..b@carrier.example", ".x@carrier.example"])
+def test_a_local_part_that_needs_quotes_gets_them(machine: Machine, sender: str) -> None:
+    """RFC 5321, 4.1.2: it is the same mailbox; Exim gives it to us as it came."""
+    assert machine.run("hold", "cheshire", "-f", sender, "--", sender, stdin=TEXT).returncode == 0
+    [one] = holding(machine)
+    local, _, domain = sender.partition("@")
+    assert (one.envelope.sender, one.envelope.recipients[0].address) == (f'"{local}"@{domain}',) * 2
+
+
+@pytest.mark.parametrize("bsmtp", [False, True])
+def test_a_header_block_that_is_too_long_is_75(machine: Machine, bsmtp: bool) -> None:
+    """RULES F8: an empty line above it would make it a body."""
+    text = b"X: y\n" * 1_000_000 + b"\nbody\n"
+    if bsmtp:
+        done = machine.run(
+            "hold", "--bsmtp", "cheshire", stdin=b"MAIL FROM:<a@b>\nRCPT TO:<c@d>\nDATA\n" + text + b".\n"
+        )
+    else:
+        done = machine.run("hold", *CALL, stdin=text)
+    assert done.returncode == 75
+    assert_one_line(done.stderr, "the header block is longer than")
+    assert machine.files() == machine.files("tmp") == []
 
 
 def test_an_empty_message_is_none(machine: Machine) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from muawrap.failure import REFUSED, TRY_AGAIN, UNCERTAIN, Failure, Stage
-from muawrap.mail import Body, Recipient, Secret
+from muawrap.mail import Body, Recipient, Secret, SmartHost
 from muawrap.submission import smarthosts
 from muawrap.submission.connection import Connection
 from muawrap.submission.deliver import deliver
@@ -363,6 +363,43 @@ def test_after_a_connection_nothing_is_waited_for(stage: str, slept: list[float]
         failure_of(offer(smart_host(server), smart_host(closed_port), dial_delay=7))
         failure_of(offer(smart_host(closed_port), smart_host(server), dial_delay=7))
         assert len(server.finished()) == 2
+    assert slept == []
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_host_at_hand_has_no_second_attempt(number: int, monkeypatch: pytest.MonkeyPatch, closed_port: int) -> None:
+    """C6, INTERMITTENT 4: no line is raised for it; its reason is told all the same (C7)."""
+    with socket.socket() as at_hand:
+        at_hand.bind(("127.0.0.1", 0))
+        port = at_hand.getsockname()[1]
+        monkeypatch.setattr(time, "sleep", lambda seconds: at_hand.listen())  # a second attempt would be seen
+        hosts = [smart_host(closed_port)]
+        hosts.insert(number, smart_host(port, dials=False))
+        failure = failure_of(offer(*hosts, dial_delay=7))
+        assert sorted(reason.host for reason in failure.reasons) == sorted(map(str, hosts))
+        at_hand.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            at_hand.accept()
+
+
+def test_the_message_goes_over_the_line_that_came_up(monkeypatch: pytest.MonkeyPatch, closed_port: int) -> None:
+    """C6: and the log has the reason of the host at hand."""
+    with Server() as server:
+        line = smart_host(server, address="127.0.0.2")  # where nobody listens
+        monkeypatch.setattr(time, "sleep", lambda seconds: monkeypatch.setattr(smarthosts, "addresses", up))
+        real = smarthosts.addresses
+
+        def up(host: SmartHost) -> list[Address]:
+            return real(host._replace(host="127.0.0.1") if host == line else host)
+
+        receipt = deliver(offer(smart_host(closed_port, dials=False), line, dial_delay=7))
+        [reason] = receipt.degraded
+        assert reason.startswith(f"127.0.0.1:{closed_port}: connection refused")
+
+
+def test_where_no_host_is_dialled_nothing_is_waited_for(slept: list[float], closed_port: int) -> None:
+    """C6, INTERMITTENT 4: hosts of our own network are there or not."""
+    failure_of(offer(smart_host(closed_port, dials=False), dial_delay=7))
     assert slept == []
 
 

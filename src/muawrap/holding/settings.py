@@ -37,13 +37,28 @@ class Keeper(NamedTuple):
     mailstore_suffix: int
 
 
+def named(config: Config, name: str) -> str | None:
+    """The NAME of the [hold.NAME] that has this name, else of that which has this domain; None where there is none.
+
+    Raises Failure where several have the domain.
+    """
+    if name in config.holds:
+        return name
+    domain = name.lower().rstrip(".")
+    found = [known for known, hold in config.holds.items() if domain in hold.keys.get("domains", ())]
+    if len(found) > 1:
+        tables = " and of ".join(f"[hold.{one}]" for one in found)
+        raise Failure(f"{domain} is a domain of {tables} in {config.source}", advice=f"name one: {', '.join(found)}")
+    return found[0] if found else None
+
+
 def keeper(config: Config, name: str) -> Keeper:
     """That of [hold.NAME], by its name or one of its domains, with "@" or "#" before it or not. Raises Failure."""
     wanted = name[1:] if name[:1] in ("@", "#") else name
-    for known, hold in config.holds.items():
-        domains = hold.keys.get("domains", ())
-        if wanted == known or wanted.lower().rstrip(".") in domains:
-            return _made(config, known, os.path.join(config.spool, known), hold.hosts, hold.keys, "bounce")
+    known = named(config, wanted)
+    if known is not None:
+        hold = config.holds[known]
+        return _made(config, known, os.path.join(config.spool, known), hold.hosts, hold.keys, "bounce")
     near = schema.nearest(wanted, config.holds)
     advice = f"did you mean {near}?" if near else f"write [hold.{wanted or 'NAME'}] into {config.source}"
     raise Failure(f'there is no host "{wanted}" to hold mail for in {config.source}', advice=advice)

@@ -61,6 +61,7 @@ class Connection(smtplib.SMTP):
         self.stage = Stage.CONNECT
         self.committed = False
         self.capabilities = replies.Capabilities({})
+        self.ehlo_refused: Failure | None = None  # why it is HELO that we have said
         self.verified = False
         self.contexts: dict[bool, ssl.SSLContext] = {}  # by whether they verify; made before they are needed
         self.tls_name = "none"  # or "TLSv1.3", "TLSv1.3 unverified", "TLSv1.3 pinned", for the log
@@ -401,11 +402,15 @@ class Connection(smtplib.SMTP):
         try:
             reply = self.reply(deadline - time.monotonic())
         except Failure as failure:
-            if isinstance(failure.__cause__, TimeoutError) and not isinstance(self.sock, ssl.SSLSocket):
+            if isinstance(failure.__cause__, TimeoutError) and self._may_want_tls():
                 failure.advice = _AT_ONCE_SCHEME
             raise
         if reply.code != 220:
             raise self.refused(reply)
+
+    def _may_want_tls(self) -> bool:
+        """Whether submissions:// could be the scheme of a server that says nothing; sockets and LMTP have none such."""
+        return not (isinstance(self.sock, ssl.SSLSocket) or self.smart_host.is_local or self.is_lmtp)
 
     def _notice_tls(self) -> None:
         """Say so where a silent server waits for TLS at once, long before `timeouts.greeting` ends. Raises Failure.
@@ -415,9 +420,9 @@ class Connection(smtplib.SMTP):
         """
         assert self.sock is not None
         host, limits = self.smart_host, self.smart_host.timeouts
-        if isinstance(self.sock, ssl.SSLSocket) or host.port == 25 or limits.greeting <= SILENCE:
+        if not self._may_want_tls() or host.port == 25 or limits.greeting <= SILENCE:
             return
-        if host.is_local or host.proxy or host.source_address:  # a second connection would take another way
+        if host.proxy or host.source_address:  # a second connection would take another way
             return
         with contextlib.suppress(TimeoutError):
             self._wait(select.POLLIN, self.deadline(SILENCE))
@@ -436,14 +441,15 @@ class Connection(smtplib.SMTP):
         name = name or self._hostname or self._literal()
         reply = self.command(f"{self.stage.name} {name}")
         self.capabilities = replies.Capabilities({})
+        self.ehlo_refused = None
         if reply.code == 250:
             self.capabilities = self._offered().without(self.smart_host.ignore_extensions)
         elif reply.kind in (4, 5) and not self._needs_extensions():
-            refusal = self.refused(reply)
+            self.ehlo_refused = self.refused(reply)
             try:
                 reply = self.command(f"HELO {name}")
             except Failure as failure:
-                raise refusal from failure  # a server that hangs up has said why
+                raise self.ehlo_refused from failure  # a server that hangs up has said why
         if reply.code != 250:
             raise self.refused(reply)
         return reply.code, b""
@@ -494,11 +500,7 @@ class Connection(smtplib.SMTP):
             made.do_handshake()
             how = tls.check(made, self.smart_host, verified)
         except (ssl.SSLError, ValueError) as error:
-            from muawrap.submission import explain
-
-            trouble = explain.handshake(error, self.sock, at_once=self.smart_host.scheme == "submissions")
-            self.close()  # QUIT must not go into half a handshake
-            raise self._no_tls(trouble) from error
+            raise self.no_handshake(error) from error
         except OSError as error:
             self.close()
             lost = self._lost(error)
@@ -511,6 +513,14 @@ class Connection(smtplib.SMTP):
         self._replies = replies.Reader()
         if self._verbose is not None:
             self._verbose.encrypted(made, self.tls_name)
+
+    def no_handshake(self, error: ssl.SSLError | ValueError) -> Failure:
+        """The Failure for a handshake that has not come to its end; the connection is closed."""
+        from muawrap.submission import explain
+
+        trouble = explain.handshake(error, self.sock, at_once=self.smart_host.scheme == "submissions")
+        self.close()  # QUIT must not go into half a handshake
+        return self._no_tls(trouble)
 
     def auth(self, mechanism: sasl.Mechanism, *_: object) -> tuple[int, bytes]:  # type: ignore[override]
         """Authenticate by one mechanism; only 235 is success (RFC 4954, 4). Raises Failure."""

@@ -45,12 +45,14 @@ def deliver(
 ) -> Receipt:
     """Hand the message to the first smart host that takes it (RULES C). Raises Failure.
 
-    `opening` is that of the first smart host, where it has been made already; `tried` is why the hosts before those of
-    `number` did not take the message. DNS is asked for a srv:// or mx:// entry when its turn has come: `expansions`
-    learns the answer, and from then on the endpoints stand in the transaction in place of the entry.
+    `opening` is that of the first smart host, where it has been made already; `tried` is why hosts other than those
+    from `number` on did not take the message. DNS is asked for a srv:// or mx:// entry when its turn has come:
+    `expansions` learns the answer, and from then on the endpoints stand in the transaction in place of the entry.
     """
     failures = list(tried)
+    at_hand: list[Failure] = []  # those of hosts that no line has to be raised for
     as_given = transaction
+    known = opening.known if opening is not None else {}  # of their secrets
     expansions = {} if expansions is None else expansions
     while number < len(transaction.ways):
         way = transaction.ways[number]
@@ -59,7 +61,7 @@ def deliver(
                 failures += _discover(way.host, expansions, trace)
                 transaction = expanded(transaction, expansions)
                 continue
-            connection = ready(opening or Opening(way.host), transaction.hostname, trace)
+            connection = ready(opening or Opening(way.host, known=known), transaction.hostname, trace)
             receipt = hand(connection, transaction, way)
             return receipt._replace(degraded=tuple(map(str, failures)))
         except Failure as failure:
@@ -67,15 +69,19 @@ def deliver(
                 failure.degraded = tuple(map(str, failures))
                 raise
             failures.append(failure)
+            if not way.host.dials:
+                at_hand.append(failure)
             opening = None
             if trace is not None and way is not transaction.ways[-1]:
                 trace("---", str(failure))  # the last one is told by whoever reports
         number += 1
-    if transaction.dial_delay and all(failure.stage is Stage.CONNECT for failure in failures):
+    dialled = tuple(way for way in as_given.ways if way.host.dials)
+    if transaction.dial_delay and dialled and all(failure.stage is Stage.CONNECT for failure in failures):
         # The line may still be coming up: once more, and never after a connection (RULES C6).
         time.sleep(transaction.dial_delay)
         expansions.clear()
-        return deliver(as_given._replace(dial_delay=0), trace, hand=hand, expansions=expansions)
+        again = as_given._replace(ways=dialled, dial_delay=0)
+        return deliver(again, trace, hand=hand, tried=tuple(at_hand), expansions=expansions)
     raise _summary(failures)
 
 

@@ -16,6 +16,7 @@ from muawrap import config, schema, sysexits
 from muawrap.config import Config, HostEntry
 from muawrap.environment import PREFIX
 from muawrap.failure import REFUSED, TRY_AGAIN, Failure, Stage
+from muawrap.holding.settings import named
 from muawrap.mail import Auth, Secret, SmartHost, endpoint
 from muawrap.schema import Bad
 from muawrap.submission import discovery, smarthosts
@@ -43,6 +44,13 @@ class Server(NamedTuple):
     hosts: tuple[SmartHost, ...]
     etrn_names: tuple[str, ...] = ()
     domains: tuple[str, ...] = ()
+
+
+class Trouble(NamedTuple):
+    """Why a host cannot be asked."""
+
+    host: SmartHost
+    failure: Failure
 
 
 def settings(given: str | None, server: str, environ: Mapping[str, str]) -> Config:
@@ -76,11 +84,11 @@ def server(settings: Config, wishes: Wishes, port: int = 0) -> Server:
 
 
 def _in_table(settings: Config, name: str) -> Server | None:
-    for known, hold in settings.holds.items():
-        domains = hold.keys.get("domains", ())
-        if name == known or name.lower().rstrip(".") in domains:
-            return Server(name, hold.hosts, hold.keys.get("etrn_names", ()), domains)
-    return None
+    known = named(settings, name)
+    if known is None:
+        return None
+    hold = settings.holds[known]
+    return Server(name, hold.hosts, hold.keys.get("etrn_names", ()), hold.keys.get("domains", ()))
 
 
 def _alone(settings: Config, name: str, port: int) -> Server:
@@ -132,33 +140,49 @@ def _wished(host: SmartHost, wishes: Wishes) -> SmartHost:
 # -- reaching it ----------------------------------------------------------------------------------------------------
 
 
-def reached(server: Server, settings: Config, trace: Trace | None = None) -> Connection:
+def reached(
+    server: Server, settings: Config, trace: Trace | None = None, tried: tuple[Failure, ...] = ()
+) -> Connection:
     """A connection to the first of its hosts that can be asked, EHLO, TLS and AUTH done. Raises Failure.
 
-    Where none could even be connected, `dial_delay` passes and all are tried once more (RULES C6).
+    Where none could even be connected, `dial_delay` passes and those that are dialled are tried once more (RULES C6);
+    `tried` is why the others did not do.
     """
-    failures: list[Failure] = []
-    for host in _endpoints(server.hosts, failures):
+    troubles: list[Trouble] = []
+    for host in _endpoints(server.hosts, troubles):
         try:
-            return ready(Opening(host), settings.hostname, trace)
+            return _asked(Opening(host), settings, trace)
         except Failure as failure:
-            failures.append(failure)
-    if settings.dial_delay and all(one.stage is Stage.CONNECT for one in failures):
+            troubles.append(Trouble(host, failure))
+    failures = [*tried, *(one.failure for one in troubles)]
+    dialled = tuple(host for host in server.hosts if host.dials)
+    if settings.dial_delay and dialled and all(one.stage is Stage.CONNECT for one in failures):
         time.sleep(settings.dial_delay)
-        return reached(server, settings._replace(dial_delay=0), trace)
+        at_hand = tuple(one.failure for one in troubles if not one.host.dials)
+        return reached(server._replace(hosts=dialled), settings._replace(dial_delay=0), trace, at_hand)
     if len(failures) == 1:
         raise failures[0]
     lead = TRY_AGAIN if any(one.lead == TRY_AGAIN for one in failures) else REFUSED
     raise Failure("no host could be asked", lead=lead, reasons=tuple(failures))
 
 
-def _endpoints(hosts: tuple[SmartHost, ...], failures: list[Failure]) -> Iterator[SmartHost]:
+def _asked(opening: Opening, settings: Config, trace: Trace | None) -> Connection:
+    """A connection on which EHLO was not put off: without it nothing can be asked for (RFC 1985, 4). Raises Failure."""
+    connection = ready(opening, settings.hostname, trace)
+    refusal = connection.ehlo_refused
+    if refusal is not None and refusal.lead == TRY_AGAIN:
+        connection.leave()
+        raise refusal
+    return connection
+
+
+def _endpoints(hosts: tuple[SmartHost, ...], troubles: list[Trouble]) -> Iterator[SmartHost]:
     """The hosts, with the endpoints DNS has in place of srv:// and mx:// entries; it is asked when their turn comes."""
     for host in hosts:
         try:
             found = discovery.endpoints(host) if smarthosts.is_discovered(host) else [host]
         except Failure as failure:
-            failures.append(failure)
+            troubles.append(Trouble(host, failure))
             continue
         yield from found
 
