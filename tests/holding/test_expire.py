@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from muawrap.holding import clock
+from muawrap.holding.rules.schedule import Record
+from muawrap.holding.shipping import plan
+from muawrap.holding.store.records import Noted
 from muawrap.holding.store.spool import Spool
 from tests.support.server import Server, closed_port
 from tests.support.shipping import Host, host
@@ -25,8 +29,15 @@ def now(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def made(tmp_path: Path) -> Host:
-    """A host that nobody listens for."""
-    return Host(tmp_path, "smtp://127.0.0.1:9", 'on_expire = "archive"')
+    """A host that is known to be down."""
+    return down(Host(tmp_path, "smtp://127.0.0.1:9", 'on_expire = "archive"'))
+
+
+def down(made: Host, first: float = NOW - DAY) -> Host:
+    """Its last try has failed."""
+    with Spool(made.keeper) as spool:
+        spool.set_record(Noted(Record(first, NOW - 60, NOW + 840), "connection refused", "refused_A", "127.0.0.1"))
+    return made
 
 
 def aged(made: Host, name: str, days: float, *to: str) -> None:
@@ -75,7 +86,7 @@ def test_the_sender_is_told_by_default(made: Host) -> None:
     made.mta_ends_with(0)
     assert made.expire().expired == 1
     [told] = made.bounces()
-    assert "It could not be delivered in 6 days; the last try:\n    none was made\n" in told
+    assert "It could not be delivered in 6 days; the last try:\n    connection refused\n" in told
     assert "Status: 4.4.7" in told
     assert list(made.aside("archive")) == ["one"]
 
@@ -161,6 +172,111 @@ def test_with_the_host_down_it_has_none(tmp_path: Path) -> None:
     assert f"127.0.0.1:{port}: connection refused while connecting" in told
 
 
+RULES = {
+    "longer": ("* refused_A F,10d,1h\\n* * F,1d,1h", []),
+    "shorter": ("* refused_A F,1h,10m\\n* * F,5d,8h", ["old"]),
+    "final": ("* refused_A\\n* * F,5d,8h", ["new", "old"]),
+    "of another error": ("* rcpt_4xx\\n* * F,5d,8h", []),
+}
+
+
+@pytest.mark.parametrize(("rules", "expired"), RULES.values(), ids=RULES)
+def test_the_rule_for_the_error_says_when_it_is_given_up(tmp_path: Path, rules: str, expired: list[str]) -> None:
+    """INTERMITTENT 3.1, 3.2, 6.5: the last cutoff of the rule that matches, and no other; without any at once."""
+    with closed_port() as port:
+        made = Host(tmp_path, f"smtp://127.0.0.1:{port}", f'retry = "{rules}"\non_expire = "archive"')
+        made.put("old", at=NOW - 2 * DAY)
+        made.put("new", at=NOW)
+        tally = made.ship()
+    assert sorted(made.aside("archive")) == expired
+    assert (tally.expired, tally.kept) == (len(expired), 2 - len(expired))
+    made.put("older", at=NOW - 3 * DAY)  # the error is on record
+    planned = [one.entry.name for one in plan.to_expire(made.keeper)]
+    assert planned == ["older"] * ("old" in expired)
+    assert made.expire().expired == len(planned)
+
+
+def test_max_age_takes_the_place_of_the_cutoff(tmp_path: Path) -> None:
+    """INTERMITTENT 6.5: whatever the rules say of the error."""
+    with closed_port() as port:
+        rules = 'max_age = "3d"\nretry = "* refused_A F,1h,10m\\n* * F,1d,1h"\non_expire = "archive"'
+        made = Host(tmp_path, f"smtp://127.0.0.1:{port}", rules)
+        made.put("old", at=NOW - 3 * DAY - 1)
+        made.put("young", at=NOW - 3 * DAY)
+        assert made.ship().expired == 1
+    assert list(made.waiting()) == ["young"]
+
+
+def test_the_rule_for_the_error_of_a_recipient_says_when_it_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INTERMITTENT 3.2, 3.4: a mailbox that is full has a cutoff of its own."""
+    with Server({"RCPT later@x.example": "450 4.2.1 later"}) as server:
+        rules = "later@x.example rcpt_4xx F,1h,10m\\n* * F,5d,8h"
+        made = host(tmp_path, server, f'retry = "{rules}"\non_expire = "archive"')
+        made.put("one", "later@x.example", at=NOW)
+        assert made.ship().kept == 1
+        at(monkeypatch, NOW + 3601)
+        assert made.ship().expired == 1
+    assert made.waiting() == {}
+
+
+def test_each_recipient_is_given_up_by_its_own_rule(tmp_path: Path) -> None:
+    """INTERMITTENT 3.1, 6.4, line 6: whoever has it already decides nothing for the others."""
+    full = {"RCPT never@x.example": "450 4.2.1 later", "RCPT later@x.example": "450 4.2.1 later"}
+    with Server(full) as server:
+        made = host(tmp_path, server, 'retry = "a@x.example *\\nnever@x.example *\\n* * F,1h,15m"')
+        made.put("one", "a@x.example", "never@x.example", "later@x.example", at=NOW)
+        tally = made.ship()
+    assert (tally.sent, tally.expired, tally.kept, tally.next) == (1, 1, 1, NOW + 900)
+    assert made.waiting() == {"one": ("later@x.example",)}
+    [told] = made.bounces()
+    assert "never@x.example" in told
+    assert "later@x.example" not in told
+
+
+def test_what_was_never_tried_has_its_try_first(tmp_path: Path) -> None:
+    """INTERMITTENT 6.5: one last try when a try is possible, and for `expire` nothing says that it is not."""
+    with Server({"RCPT later@x.example": "450 4.2.1 later"}) as server:
+        made = host(tmp_path, server, 'on_expire = "archive"')
+        aged(made, "one", 6)
+        assert list(plan.to_expire(made.keeper)) == []
+        tally = made.expire()
+        assert (tally.expired, tally.kept) == (0, 1)
+        aged(made, "two", 4.9, "later@x.example")
+        assert (made.ship().sent, list(made.waiting())) == (1, ["two"])
+
+
+def test_a_message_whose_own_try_has_failed_is_given_up_without_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INTERMITTENT 6.5: it had its try, and the reason is the one it had then."""
+    with Server({"RCPT later@x.example": "450 4.2.1 later"}) as server:
+        made = host(tmp_path, server, 'on_expire = "archive"')
+        aged(made, "one", 4.9, "later@x.example")
+        assert made.ship().kept == 1
+    at(monkeypatch, NOW + DAY)
+    assert [one.entry.name for one in plan.to_expire(made.keeper)] == ["one"]
+    assert made.expire().expired == 1
+    [why] = made.aside("archive").values()
+    assert "450 4.2.1 later" in why["reply"]
+
+
+def test_age_goes_on_where_the_record_of_a_message_tells_nothing_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INTERMITTENT 6.0: first sight is first sight, however rarely it is tried; the log has that age, too."""
+    with Server([{"RCPT": "450 4.2.1 later"}] * 2) as server:
+        made = host(tmp_path, server, 'max_age = "10d"\non_expire = "archive"')
+        made.put("one", at=5.0)
+        os.utime(made.path / "new" / "one", (5.0, 5.0))
+        assert (made.ship().kept, made.ship().expired) == (1, 0)
+        at(monkeypatch, NOW + 11 * DAY)
+        assert made.ship().expired == 1
+    [line] = made.events("expired")
+    assert f" age={11 * DAY:.0f}" in line
+
+
 def test_a_rule_without_parameters_gives_up_at_once(tmp_path: Path) -> None:
     """INTERMITTENT 3.1: no retry; and no rule that matches is no such rule here."""
     with closed_port() as port:
@@ -216,7 +332,7 @@ def test_a_damaged_file_stays(made: Host) -> None:
 
 def test_the_command(tmp_path: Path) -> None:
     """INTERMITTENT 6.5: --dry-run shows it, then it is done; 69 where something was given up."""
-    made = Host(tmp_path, "smtp://127.0.0.1:9", "max_age = 1")
+    made = down(Host(tmp_path, "smtp://127.0.0.1:9", "max_age = 1"), clock.BUILT + 1)
     made.put("one", at=clock.BUILT + 1)
 
     def run(*words: str) -> tuple[int, str, str]:
@@ -227,6 +343,8 @@ def test_the_command(tmp_path: Path) -> None:
     status, out, err = run("--dry-run", "x.example")
     assert (status, err) == (0, "")
     assert out.startswith("expire one ")
+    assert run("--dry-run", "--all")[1].startswith("cheshire: expire one ")
+    assert json.loads(run("--dry-run", "--all", "--json")[1])["host"] == "cheshire"
     assert list(made.waiting()) == ["one"]
     made.mta_ends_with(75)
     status, out, err = run("cheshire")

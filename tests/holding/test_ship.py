@@ -290,6 +290,41 @@ def test_whoever_says_that_the_host_is_up_waits_for_the_rest_of_min_interval(fol
     assert (failed.sent, tally.sent) == (0, 1)
 
 
+def test_min_interval_guards_a_message_that_was_put_off_and_no_other(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INTERMITTENT 6.4, line 2: ETRN in a loop has nobody tried once more, and what is new goes at once."""
+    with Server([{"RCPT later@x.example": "450 4.2.1 later"}] * 4) as server:
+        made = host(folder, server, 'min_interval = "10m"')
+        made.put("one", "later@x.example", "you@x.example")
+        now = moved(monkeypatch, 0)
+        assert made.ship(now=True).sent == 1
+        moved(monkeypatch, 1)
+        for _ in range(2):
+            tally = made.ship(now=True)
+            assert (tally.not_due, tally.guarded, tally.next, tally.kept) == (True, True, now + 600, 1)
+        assert len(server.finished()) == 1
+        made.put("two")
+        tally = made.ship(now=True)
+        assert (tally.sent, tally.kept, tally.not_due) == (1, 1, False)
+        moved(monkeypatch, 600)
+        tally = made.ship(now=True)
+        assert (tally.not_due, tally.next) == (False, now + 601 + 900)
+        assert len(server.finished()) == 3
+
+
+def test_whoever_says_that_the_host_is_up_waits_for_a_message_that_was_put_off_a_moment_ago(folder: Path) -> None:
+    """INTERMITTENT 6.4, line 2: as for the host, up to a minute; what is new need not wait for that."""
+    with Server([{"RCPT later@x.example": "450 4.2.1 later"}, {}, {}]) as server:
+        made = Host(folder, f"smtp://127.0.0.1:{server.port}", "min_interval = 1")
+        made.put("one", "later@x.example")
+        assert made.ship().kept == 1
+        made.put("two")
+        tally = made.ship(now=True)
+        assert [one for one, _ in taken(server)] == ["two", "one"]
+    assert (tally.sent, tally.kept, tally.next, tally.not_due) == (2, 0, 0, False)
+
+
 def test_a_next_try_that_no_rule_can_have_given_is_due(folder: Path) -> None:
     """INTERMITTENT 6.0: clocks lie."""
     with Server() as server:
@@ -946,6 +981,25 @@ def test_a_signal_after_the_dot_waits_for_the_verdict(folder: Path) -> None:
     assert made.journals() == []
 
 
+def test_a_second_signal_ends_the_waiting_for_the_verdict_and_is_no_trouble_of_the_host(folder: Path) -> None:
+    """INTERMITTENT 6.4: it may have been sent, and is parked; the host has no record, for it did nothing wrong."""
+    reached, go = threading.Event(), threading.Event()
+    with Server({"dot": Then(_Sets(reached), Wait(go))}) as server:
+        made = host(folder, server)
+        made.put("one")
+        work = _Popen(made, "cheshire")
+        assert reached.wait(20)
+        work.send_signal(signal.SIGTERM)
+        while not _catches(work, signal.SIGALRM):  # as it does from the first signal on
+            time.sleep(0.01)
+        work.send_signal(signal.SIGTERM)
+        out, err = work.communicate(timeout=20)
+        go.set()
+    assert (work.returncode, out) == (69, b"parked 1\n")
+    assert b"stopped by a signal" in err
+    assert not (made.path / "state").exists()
+
+
 # -- where
 
 
@@ -1115,16 +1169,40 @@ def test_trouble_of_this_machine_is_told_to_cron_too(folder: Path) -> None:
     assert b"new/one: line 1: the input ends in the middle of a message" in done.stderr
 
 
+def test_what_nobody_could_count_is_not_told_as_nothing(folder: Path) -> None:
+    """muawrap(1): --json, where the folder cannot be had at all; and where the run was broken off after a look."""
+    made = Host(folder, "smtp://127.0.0.1:9")
+    made.put("one")
+    made.path.chmod(0o777)
+    assert json.loads(_run(made, "--json", "cheshire").stdout)["kept"] is None
+    made.path.chmod(0o770)
+    (made.path / "again").mkdir()
+    assert json.loads(_run(made, "--json", "cheshire").stdout)["kept"] is None
+    (made.path / "again").rmdir()
+    (made.path / "done").write_text("in the way")
+    assert json.loads(_run(made, "--json", "cheshire").stdout)["kept"] == 1
+
+
+def test_a_dry_run_of_all_names_each_host(folder: Path) -> None:
+    """muawrap(1): as the run does, in lines and in objects; expire, too."""
+    made = Host(folder, "smtp://127.0.0.1:9")
+    made.put("one", at=1_000_000_000)
+    assert _run(made, "--dry-run", "--all").stdout.startswith(b"cheshire: send   one ")
+    assert _run(made, "--dry-run", "cheshire").stdout.startswith(b"send   one ")
+    assert json.loads(_run(made, "--dry-run", "--all", "--json").stdout)["host"] == "cheshire"
+
+
 def test_what_was_done_before_trouble_of_this_machine_is_told(folder: Path) -> None:
     """INTERMITTENT 6.4: the summary tells of all that was sent, and the status that somebody has to look."""
     with Server({"RCPT later@x.example": "450 later"}) as server:
         made = host(folder, server)
         made.put("one")
         made.put("two", "later@x.example")
-        (made.path / "retry" / "two").mkdir(parents=True)
+        (made.path / "tmp").rmdir()
+        (made.path / "tmp").write_text("in the way")
         done = _run(made, "--all")
-    assert (done.returncode, done.stdout) == (75, b"cheshire: sent 1\n")
-    assert b"retry/two cannot be written" in done.stderr
+    assert (done.returncode, done.stdout) == (78, b"cheshire: sent 1 kept 1\n")
+    assert b"tmp is no folder" in done.stderr
     assert made.events("failed")
 
 
@@ -1209,6 +1287,14 @@ def _Popen(made: Host, *words: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         made.argv("ship", *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=made.environment
     )
+
+
+def _catches(process: subprocess.Popen[bytes], number: signal.Signals) -> bool:
+    """Whether it has a handler for that (proc(5))."""
+    assert process.poll() is None
+    found = re.search(r"^SigCgt:\s*([0-9a-f]+)$", Path(f"/proc/{process.pid}/status").read_text(), re.MULTILINE)
+    assert found
+    return bool(int(found[1], 16) >> (number - 1) & 1)
 
 
 def _run(made: Host, *words: str) -> subprocess.CompletedProcess[bytes]:

@@ -418,7 +418,7 @@ def test_a_mark_says_that_somebody_wants_more(spool: Spool) -> None:
 def test_a_record_is_read_as_it_was_written(spool: Spool) -> None:
     """INTERMITTENT 6.1: JSON, replaced atomically."""
     assert spool.record() is None
-    noted = Noted(Record(AT, AT + 1, AT + 2.5, True), "451 später\n")
+    noted = Noted(Record(AT, AT + 1, AT + 2.5, True), "451 später\n", "rcpt_451", "a.example", "a.example:25 b:25")
     spool.set_record(noted)
     assert spool.record() == noted
     assert json.loads(Path(spool.path, "state").read_bytes())["next"] == AT + 2.5

@@ -22,7 +22,7 @@ _AHEAD = 86_400  # seconds by which an arrival may seem to lie in the future bef
 
 
 def next_try(keeper: Keeper, noted: Noted | None, now: float, at_once: bool) -> float:
-    """When the host may be tried; 0 where that is now. `at_once` does away with its next try, not with min_interval."""
+    """When what has this record may be tried; 0: now. `at_once` does away with its next try, not with min_interval."""
     if noted is None:
         return 0
     record = noted.record
@@ -39,31 +39,70 @@ def is_ready(keeper: Keeper, record: Record, now: float) -> bool:
 
 def host_failed(keeper: Keeper, noted: Noted | None, failure: Failure, domain: str, now: float) -> Noted:
     """The record of the host after this."""
-    name = outcome.host_name(failure, keeper.hosts)
-    rule = _rule(keeper, name, outcome.error_name(failure), domain)
-    record = schedule.failed(noted.record if noted else None, rule, now)
-    return Noted(record, failure.sentence())
-
-
-def may_wait(keeper: Keeper, failure: Failure, envelope: Envelope) -> bool:
-    """Whether there is another try at all after this."""
-    return bool(_message_rule(keeper, failure, envelope).sets)
+    name, host = _trouble(keeper, failure)
+    record = schedule.failed(noted.record if noted else None, _rule(keeper, host, name, domain), now)
+    return Noted(record, failure.sentence(), name, host)
 
 
 def message_failed(
-    keeper: Keeper, noted: Noted | None, failure: Failure, envelope: Envelope, now: float, age: float | None
+    keeper: Keeper,
+    noted: Noted | None,
+    failure: Failure,
+    envelope: Envelope,
+    number: int,
+    now: float,
+    age: float | None,
 ) -> Noted:
-    """The record of a message after this; `age` None: its age is of no account."""
-    rule = _message_rule(keeper, failure, envelope)
-    return Noted(schedule.failed(noted.record if noted else None, rule, now, age), failure.sentence())
+    """The record of a message after this, which befell that one of its recipients; `age` None: it is of no account.
+
+    When the message was first seen stays, even where the record is so old that it tells nothing else any more.
+    """
+    name, host = _trouble(keeper, failure)
+    rule = _recipients_rule(keeper, name, host, envelope, number)
+    record = schedule.failed(noted.record if noted else None, rule, now, age)
+    if noted is not None and clock.is_sane(noted.record.first):
+        record = record._replace(first=min(noted.record.first, record.first))
+    return Noted(record, failure.sentence(), name, host)
 
 
-def _message_rule(keeper: Keeper, failure: Failure, envelope: Envelope) -> Rule:
+def last_failed(host: Noted | None, message: Noted | None) -> Noted | None:
+    """The last try, which failed; None where no such is on record. That of a host is there only while it is down."""
+    return next((one for one in (host, message) if one is not None and one.error), None)
+
+
+def given_up(keeper: Keeper, last: Noted, envelope: Envelope, accepted: float, now: float) -> frozenset[int]:
+    """The numbers of those for whom a last try that failed like this was one too many, or is by now."""
+    return frozenset(
+        number
+        for number in range(len(envelope.recipients))
+        if _is_over(keeper, _recipients_rule(keeper, last.name, last.host, envelope, number), accepted, now)
+    )
+
+
+def is_last(keeper: Keeper, failure: Failure, envelope: Envelope, number: int, accepted: float, now: float) -> bool:
+    """Whether this was the last try for that one of the recipients."""
+    return _is_over(keeper, _recipients_rule(keeper, *_trouble(keeper, failure), envelope, number), accepted, now)
+
+
+def _is_over(keeper: Keeper, rule: Rule, accepted: float, now: float) -> bool:
+    """Whether a failure is final: by a rule without sets, or beyond max_age, else beyond the last cutoff of the rule.
+
+    Nothing is too old by a clock that cannot be right (INTERMITTENT 3.1, 3.2, 6.0, 6.5).
+    """
+    return not rule.sets or (clock.is_sane(now) and now - accepted > (keeper.max_age or schedule.cutoff(rule)))
+
+
+def _trouble(keeper: Keeper, failure: Failure) -> tuple[str, str]:
+    """What retry rules call the error, and the host it is about."""
+    return outcome.error_name(failure), outcome.host_name(failure, keeper.hosts)
+
+
+def _recipients_rule(keeper: Keeper, name: str, host: str, envelope: Envelope, number: int) -> Rule:
     """What a recipient's own trouble is goes by the address, all other by the host."""
-    error = outcome.error_name(failure)
-    first = envelope.recipients[0].address
-    key = first if error.startswith("rcpt_") else outcome.host_name(failure, keeper.hosts)
-    return _rule(keeper, key, error, domain_of(first), envelope.sender)
+    address = envelope.recipients[number].address
+    first = keeper.hosts[0].host if keeper.hosts else domain_of(address)
+    key = address if name.startswith("rcpt_") else host or first
+    return _rule(keeper, key, name, domain_of(address), envelope.sender)
 
 
 def accepted_at(spool: Spool, entry: Entry, envelope: Envelope, now: float) -> float:
@@ -71,7 +110,8 @@ def accepted_at(spool: Spool, entry: Entry, envelope: Envelope, now: float) -> f
     seen = seen_at(spool, entry, envelope, now)
     if not seen:
         noted = spool.note(entry.name)
-        spool.set_note(entry.name, Noted(Record(now, now, now), noted.error if noted else ""))
+        first = Record(now, now, now)
+        spool.set_note(entry.name, noted._replace(record=first) if noted is not None else Noted(first))
     return seen or now
 
 
@@ -88,19 +128,6 @@ def seen_at(spool: Spool, entry: Entry, envelope: Envelope, now: float) -> float
     noted = spool.note(entry.name)
     known = noted is not None and clock.is_sane(noted.record.first) and noted.record.first <= now
     return noted.record.first if noted is not None and known else 0
-
-
-def is_over_age(keeper: Keeper, envelope: Envelope, accepted: float, now: float) -> bool:
-    """Whether one more try is the last one; never by a clock that cannot be right."""
-    return clock.is_sane(now) and now - accepted > longest(keeper, envelope)
-
-
-def longest(keeper: Keeper, envelope: Envelope) -> float:
-    """How many seconds the message may wait: max_age, else the last cutoff of the rule for its host."""
-    if keeper.max_age:
-        return keeper.max_age
-    domain = domain_of(envelope.recipients[0].address)
-    return schedule.cutoff(_rule(keeper, keeper.hosts[0].host if keeper.hosts else domain, "", domain))
 
 
 def _rule(keeper: Keeper, key: str, error: str, domain: str, sender: str | None = None) -> Rule:

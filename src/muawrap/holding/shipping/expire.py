@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from muawrap import report
 from muawrap.config import Config
 from muawrap.failure import TRY_AGAIN, Failure
 from muawrap.holding import clock
 from muawrap.holding.settings import Keeper
-from muawrap.holding.shipping import due, settling
+from muawrap.holding.shipping import due
 from muawrap.holding.shipping.journal import Journal
 from muawrap.holding.shipping.settling import EXPIRED, Settling, Tally, Tell, Work
+from muawrap.holding.store.records import Noted
 from muawrap.holding.store.spool import Spool
 
 
@@ -24,27 +27,35 @@ def expire(keeper: Keeper, config: Config, tell: Tell | None = None) -> Tally:
             return tally
         work = Settling(keeper, config, spool, tally, tell)
         work.replay()
-        over_age(work, settling.last_error(spool.record()))
+        over_age(work, spool.record())
         spool.tidy(clock.now())
         tally.kept, _ = spool.total("new", "cur")
     return tally
 
 
-def over_age(work: Settling, reason: str) -> None:
-    """Give up every message that is too old; `reason` is what went wrong with its host last. Raises Failure."""
+def over_age(work: Settling, host: Noted | None, ways: Collection[str] | None = None) -> None:
+    """Give up every message that is too old, for those whose rule says so. Raises Failure.
+
+    host  its record: what no try has failed for may be tried now, and has that try first (INTERMITTENT 6.5)
+    ways  where there are several, which are down: only messages that are put off for one of them
+    """
     spool = work.spool
     for entry in spool.entries():
         if entry.name in work.blocked:
             continue
         try:
             envelope, now = spool.envelope(entry), clock.now()
-            if not due.is_over_age(work.keeper, envelope, due.accepted_at(spool, entry, envelope, now), now):
+            accepted = due.accepted_at(spool, entry, envelope, now)
+            own = spool.note(entry.name)
+            if ways is not None and (own is None or own.way not in ways):
+                continue
+            last = due.last_failed(host, own)
+            over = due.given_up(work.keeper, last, envelope, accepted, now) if last is not None else ()
+            if last is None or not over:
                 continue
             held = spool.read(entry)
         except Failure as failure:
             work.damaged(entry, failure)
             continue
-        noted = spool.note(entry.name)
-        last = Failure(noted.error if noted is not None and noted.error else reason, lead=TRY_AGAIN)
         one = Work(entry, held, Journal(spool, entry))
-        work.finish(one, work.give_up(one, dict.fromkeys(one.everybody, last), EXPIRED))
+        work.finish(one, work.give_up(one, dict.fromkeys(over, Failure(last.error, lead=TRY_AGAIN)), EXPIRED))

@@ -32,3 +32,8 @@ class Lines:
 def hosts_of(transaction: Transaction) -> Hosts:
     """Where a message is offered, in order."""
     return tuple(way.host for way in transaction.ways)
+
+
+def way_of(hosts: Hosts) -> str:
+    """The list of hosts in one line, for a record."""
+    return " ".join(map(str, hosts))

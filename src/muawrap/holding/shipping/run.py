@@ -14,7 +14,7 @@ from muawrap.holding.settings import Keeper
 from muawrap.holding.shipping import due, expire, outcome, settling
 from muawrap.holding.shipping.bounce import Loss
 from muawrap.holding.shipping.journal import Journal
-from muawrap.holding.shipping.lines import Hosts, Lines, hosts_of
+from muawrap.holding.shipping.lines import Hosts, Lines, hosts_of, way_of
 from muawrap.holding.shipping.outcome import Scope
 from muawrap.holding.shipping.road import Enough, Road, Wishes
 from muawrap.holding.shipping.settling import EXPIRED, Settling, Tally, Work
@@ -36,6 +36,9 @@ def interrupt(failure: Failure) -> NoReturn:
 
 class _Down(Exception):
     """Nothing more goes to this host now."""
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
 
 
 class Load(Work):
@@ -83,20 +86,23 @@ class Run:
         self._wishes = wishes
         self._progress = progress
         self._line = Lines(trace)
-        self._down: set[Hosts] = set()  # nothing more goes there in this run
+        self._down: dict[Hosts, Failure] = {}  # nothing more goes there in this run
+        self._up: set[str] = set()  # ways by which something went in this run
+        self._tried = 0  # messages
+        self._guard = 0.0  # until when min_interval holds messages back that PATIENCE is for
         self._settling = Settling(keeper, config, spool, tally, road.tell)
         self._begun = clock.now()
         self._end = time.monotonic() + wishes.seconds if wishes.seconds else float("inf")
         self._left = wishes.limit or -1
         self._broken: tuple[Failure, str] | None = None  # of the message before, and whose trouble is not known yet
-        self._noted: Noted | None = None  # the record of the host
+        self._noted: Noted | None = None  # the record of the host; where there are several, messages have it
         self.over = False
         self.waits = False  # until the next try of the host
 
     def all(self) -> None:
         """All that is due, until nothing more comes. Raises Failure."""
         spool, tally = self._spool, self._tally
-        self._noted = spool.record()
+        self._noted = None if self._road.several else spool.record()
         spool.settle()
         if next(spool.entries(), None) is None:
             self._settling.replay()
@@ -110,15 +116,18 @@ class Run:
         else:
             try:
                 self._settling.replay()
-                while self._pass() and not self.over:
-                    spool.settle()
+                self._passes()
+                if self._waited():
+                    self._passes()
                 if self._broken is not None:
                     self._is_down(*self._broken)
                 if self._down:
-                    raise _Down
+                    raise _Down(next(iter(self._down.values())))
+                self._too_early()
             except _Down:
                 self.over = self.waits = True
-                expire.over_age(self._settling, settling.last_error(self._noted))
+                ways = frozenset(map(way_of, self._down)) if self._road.several else None
+                expire.over_age(self._settling, self._noted, ways)
             except KeyboardInterrupt:
                 self.over = tally.stopped = True
             finally:
@@ -140,25 +149,54 @@ class Run:
             soonest = due.next_try(keeper, self._noted, clock.now(), at_once)
         return soonest
 
+    def _waited(self) -> bool:
+        """Whether there are messages that min_interval held back for so little that it has been waited for."""
+        left = self._guard - clock.now()
+        if self.over or not 0 < left < self._end - time.monotonic():
+            return False
+        self._line.close()
+        self._progress(f"{self._keeper.name}: tried a moment ago, and once more in {left:.0f} s")
+        if signals.watched():
+            signals.watch(interrupt)
+        time.sleep(left)
+        signals.then(lambda: None)
+        return True
+
+    def _too_early(self) -> None:
+        """Whoever asked for it, or has several hosts, is told where nothing was tried, for all of it waits."""
+        tally = self._tally
+        if (self._wishes.now or self._road.several) and tally.next and not self._tried:
+            tally.not_due = not tally.done and tally.failure is None
+            tally.guarded = self._wishes.now
+            self.over = self.waits = True
+
+    def _passes(self) -> None:
+        while self._pass() and not self.over:
+            self._spool.settle()
+
     def _pass(self) -> int:
         """Every message that is due, once; how many were tried."""
-        tried = 0
+        before = self._tried
+        self._tally.next = 0.0  # whatever waits says so once more
         loads = self._loads()
         load = next(loads, None)
         while load is not None:
             following = next(loads, None)  # its envelope leaves with this text
-            if hosts_of(load.transaction) not in self._down:
+            hosts = hosts_of(load.transaction)
+            if hosts in self._down:
+                self._put_off(load, self._down[hosts])
+            else:
+                self._tried += 1
                 self._try(load, following)
-                tried += 1
             load = following
-        return tried
+        return self._tried - before
 
     def _try(self, load: Load, following: Load | None) -> None:
         """Raises KeyboardInterrupt, Failure, and _Down where nothing more can go anywhere."""
         try:
             self._send(load, following)
-        except _Down:
-            self._down.add(hosts_of(load.transaction))
+        except _Down as down:
+            self._down[hosts_of(load.transaction)] = down.failure
             if not self._road.several:
                 raise
 
@@ -188,10 +226,15 @@ class Run:
         if noted is None or not noted.error:
             return True
         record, now = noted.record, clock.now()
-        was_tried = self._begun <= record.last <= max(now, self._begun)  # later than now is a wrong clock's
-        if not was_tried and (self._wishes.now or due.is_ready(self._keeper, record, now)):
+        if self._begun <= record.last <= max(now, self._begun):  # later than now is a wrong clock's
+            self._settling.until(record.next)
+            return False
+        soonest = 0 if noted.way in self._up else due.next_try(self._keeper, noted, now, self._wishes.now)
+        if not soonest:
             return True
-        self._settling.until(record.next)
+        self._settling.until(soonest)
+        if self._wishes.now and soonest - now <= PATIENCE:
+            self._guard = max(self._guard, soonest)
         return False
 
     def _load(self, entry: Entry) -> Load | None:
@@ -205,6 +248,7 @@ class Run:
         try:
             transaction = self._road.made(held)
         except Failure as failure:
+            self._tried += 1
             self._message_failed(work, work.everybody, failure)
             return None
         if transaction is None:
@@ -241,7 +285,7 @@ class Run:
             load.journal.ack(receipt.reply)
         else:
             load.journal.parted(accepted, refused)
-        self._is_up()
+        self._is_up(load)
         self._tally.sent += 1
         self._tally.octets += receipt.size
         named = load.held.envelope.recipients
@@ -268,34 +312,43 @@ class Run:
         load.journal.no(failure.sentence())
         if scope is Scope.HOST:
             load.journal.close()
+            if self._road.several:
+                self._put_off(load, failure)
             self._is_down(failure, _domain(load))
         elif scope is Scope.BROKEN:
             self._is_broken(load, failure)
         elif scope is Scope.RECIPIENTS and load.transaction.partial:
-            self._is_up()
+            self._is_up(load)
             self._recipients_failed(load, frozenset(), load.refused(failure.reasons or (failure,)))
         else:
-            self._is_up()
+            self._is_up(load)
             self._message_failed(load, dotted, failure)
 
     # -- whose trouble it is
 
-    def _is_up(self) -> None:
+    def _is_up(self, load: Load) -> None:
         """The host has said something about a message."""
         self._broken = None
-        if self._noted is not None and not self._down:
+        self._up.add(way_of(hosts_of(load.transaction)))
+        if self._noted is not None:
             self._spool.set_record(None)
             self._noted = None
 
     def _is_down(self, failure: Failure, domain: str) -> NoReturn:
-        self._noted = due.host_failed(self._keeper, self._noted, failure, domain, clock.now())
-        self._spool.set_record(self._noted)
-        self._settling.until(self._noted.record.next)
+        if not self._road.several:
+            self._noted = due.host_failed(self._keeper, self._noted, failure, domain, clock.now())
+            self._spool.set_record(self._noted)
+            self._settling.until(self._noted.record.next)
         self._tally.failure = failure
         self._broken = None
         facts = self._settling.facts()
         report.event("failed", facts, [("host", self._keeper.name), ("error", failure.sentence())], error=True)
-        raise _Down
+        raise _Down(failure)
+
+    def _put_off(self, load: Load, failure: Failure) -> None:
+        """Of several lists of hosts each has its own trouble: it is on record with every message that goes there."""
+        way = way_of(hosts_of(load.transaction))
+        self._settling.put_off(load, 0, failure, self._begun, ages=False, way=way)
 
     def _is_broken(self, load: Load, failure: Failure) -> None:
         """In the middle of a message: one that breaks every connection must not stop the others for ever."""
@@ -322,13 +375,17 @@ class Run:
             return
         numbers = load.journal.dotted
         gone = self._settling.uncertain(load, numbers, failure)
-        entry = self._settling.finish(load, gone)
-        if entry is not None:
-            self._settling.keep(entry, load.only(load.everybody - gone), failure, self._begun, ages=False)
+        self._wait(load, gone, dict.fromkeys(sorted(numbers), failure), ages=False)
         self._is_broken_again(load, failure)
 
     def _is_broken_again(self, load: Load, failure: Failure) -> None:
-        """Once may be the message's own trouble, twice in a row is the host's."""
+        """Once may be the message's own trouble, twice in a row is the host's; what a signal broke is nobody's.
+
+        Raises KeyboardInterrupt where one has come.
+        """
+        if signals.watched():
+            signals.watch(interrupt)
+            signals.then(lambda: None)
         again = self._broken is not None
         self._broken = failure, _domain(load)
         if again:
@@ -351,20 +408,20 @@ class Run:
         self._try_later(work, gone, passing)
 
     def _try_later(self, work: Work, gone: frozenset[int], failures: dict[int, Failure], ages: bool = True) -> None:
-        """These wait, unless it was their last try."""
-        if failures:
-            failure = next(iter(failures.values()))
-            is_last = not due.may_wait(self._keeper, failure, work.held.envelope)
-            if is_last or self._settling.is_over_age(work):
-                gone |= self._settling.give_up(work, failures, EXPIRED)
+        """These wait, but for those whose last try it was."""
+        gone |= self._settling.give_up(work, self._settling.last_of(work, failures), EXPIRED)
         self._wait(work, gone, failures, ages)
 
     def _wait(self, work: Work, gone: frozenset[int], failures: dict[int, Failure], ages: bool = True) -> None:
         """The message is seen to; whoever is left waits for its next try."""
         entry = self._settling.finish(work, gone)
-        if entry is not None and failures:
-            failure = next(iter(failures.values()))
-            self._settling.keep(entry, work.only(work.everybody - gone), failure, self._begun, ages)
+        if entry is None or not failures:
+            return
+        waiting = sorted(work.everybody - gone)
+        number = next((number for number in failures if number in waiting), waiting[0])
+        failure = failures.get(number) or next(iter(failures.values()))
+        kept = Work(entry, work.only(waiting), Journal(self._spool, entry))
+        self._settling.keep(kept, waiting.index(number), failure, self._begun, ages)
 
 
 def _redirected(transaction: Transaction, receipt: Receipt) -> Pairs:

@@ -8,7 +8,7 @@ the journal goes last. So a crash anywhere leaves a message that is neither lost
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from muawrap import report
@@ -20,7 +20,6 @@ from muawrap.holding.settings import Keeper
 from muawrap.holding.shipping import bounce, due, journal
 from muawrap.holding.shipping.bounce import Loss
 from muawrap.holding.shipping.journal import Journal
-from muawrap.holding.store.records import Noted
 from muawrap.holding.store.scan import Entry
 from muawrap.holding.store.spool import Spool
 from muawrap.report import Pairs
@@ -36,7 +35,8 @@ class Tally:
 
     def __init__(self, host: str) -> None:
         self.host = host
-        self.sent = self.refused = self.expired = self.parked = self.kept = 0
+        self.sent = self.refused = self.expired = self.parked = 0
+        self.kept: int | None = 0  # None: nobody could count them
         self.octets = 0  # of what was sent
         self.next = 0.0  # when the next try is due, seconds since the epoch; 0: nothing waits for a time
         self.not_due = False  # nothing was tried, because it is too early
@@ -48,7 +48,7 @@ class Tally:
 
     def broken_off(self, failure: Failure) -> None:
         """The run could not go on, for trouble of this machine."""
-        self.failure = failure
+        self.failure, self.kept = failure, None
         self.status = os.EX_TEMPFAIL if failure.lead == TRY_AGAIN else failure.status or os.EX_CONFIG
 
     def begin_again(self) -> None:
@@ -101,9 +101,16 @@ class Settling:
         """When it came. Raises Failure."""
         return due.accepted_at(self.spool, work.entry, work.held.envelope, clock.now())
 
-    def is_over_age(self, work: Work) -> bool:
-        """Whether it has had its last try. Raises Failure."""
-        return due.is_over_age(self.keeper, work.held.envelope, self.accepted_at(work), clock.now())
+    def last_of(self, work: Work, failures: Mapping[int, Failure]) -> dict[int, Failure]:
+        """Those of the failures after which there is no other try, each by its own rule. Raises Failure."""
+        if not failures:
+            return {}
+        envelope, accepted, now = work.held.envelope, self.accepted_at(work), clock.now()
+        return {
+            number: failure
+            for number, failure in failures.items()
+            if due.is_last(self.keeper, failure, envelope, number, accepted, now)
+        }
 
     # -- one after the other
 
@@ -113,6 +120,7 @@ class Settling:
             return frozenset()
         losses = {number: _loss(work.held, number, failure, outcome) for number, failure in failures.items()}
         named = list(losses.values())
+        is_news = bool(losses.keys() - work.journal.told_of)
         how = {EXPIRED: self.keeper.on_expire, REFUSED: self.keeper.on_refuse, PARKED: "archive"}[outcome]
         try:
             if how == "bounce":
@@ -121,12 +129,15 @@ class Settling:
             self.event("not-bounced", work, [("error", told(failure))], named, error=True)
             self.tally.failure = self.tally.failure or failure
             return frozenset()
-        self._put_aside(work, losses, outcome, how)
+        if self._tell is not None and is_news:
+            work.journal.tell(outcome, named[0].reason, losses)
+            self._tell(outcome, work.held, named)
+            work.journal.told(losses)
+        age = self.age(work)  # which may stand in the record that goes with the message
+        self._put_aside(work, losses, outcome, how, _who_has_it(failures.values()))
         setattr(self.tally, outcome, getattr(self.tally, outcome) + 1)
         reasons = "; ".join(dict.fromkeys(one.reason for one in named))
-        self.event(outcome, work, [("how", how), ("error", reasons), self.age(work)], named, error=True)
-        if self._tell is not None:
-            self._tell(outcome, work.held, named)
+        self.event(outcome, work, [("how", how), ("error", reasons), age], named, error=True)
         return frozenset(losses)
 
     def _bounce(self, work: Work, losses: Mapping[int, Loss], outcome: str) -> str:
@@ -148,9 +159,9 @@ class Settling:
         self.event("bounced", work, [("mta", said)], hearing)
         return "bounce"
 
-    def _put_aside(self, work: Work, losses: Mapping[int, Loss], outcome: str, how: str) -> None:
+    def _put_aside(self, work: Work, losses: Mapping[int, Loss], outcome: str, how: str, sent: Collection[str]) -> None:
         spool, entry, now = self.spool, work.entry, clock.now()
-        why = _why(outcome, how, losses.values(), now)
+        why = _why(outcome, how, losses.values(), sent, now)
         to_archive = how == "bounce" or outcome == EXPIRED
         self._moved = how != "discard" and losses.keys() == work.everybody
         if self._moved and to_archive:
@@ -177,15 +188,23 @@ class Settling:
         self._moved = False
         return entry
 
-    def keep(self, entry: Entry, held: Held, failure: Failure, begun: float, ages: bool = True) -> None:
-        """Note when it is tried again, not before the run that `begun` then is over. `ages`: its age counts, too."""
-        now = max(clock.now(), begun)
-        age = now - due.accepted_at(self.spool, entry, held.envelope, now) if ages else None
-        noted = due.message_failed(self.keeper, self.spool.note(entry.name), failure, held.envelope, now, age)
-        self.spool.set_note(entry.name, noted)
-        self.until(noted.record.next)
-        work = Work(entry, held, Journal(self.spool, entry))
+    def keep(self, work: Work, number: int, failure: Failure, begun: float, ages: bool = True) -> None:
+        """Note when it is tried again, not before the run that `begun` then is over.
+
+        `number` is of the recipient whom the failure befell. `ages`: the age of the message counts, too.
+        """
+        self.put_off(work, number, failure, begun, ages)
         self.event("kept", work, [("error", told(failure)), self.age(work)])
+
+    def put_off(
+        self, work: Work, number: int, failure: Failure, begun: float, ages: bool = True, way: str = ""
+    ) -> None:
+        """The same without a word in the log. `way`: the hosts that are down, where it is their trouble."""
+        entry, envelope, now = work.entry, work.held.envelope, max(clock.now(), begun)
+        age = now - due.accepted_at(self.spool, entry, envelope, now) if ages else None
+        noted = due.message_failed(self.keeper, self.spool.note(entry.name), failure, envelope, number, now, age)
+        self.spool.set_note(entry.name, noted._replace(way=way))
+        self.until(noted.record.next)
 
     def until(self, moment: float) -> None:
         """Something is due then."""
@@ -226,11 +245,12 @@ class Settling:
     def uncertain(self, work: Work, numbers: Collection[int], failure: Failure) -> frozenset[int]:
         """Nobody knows whether these got it: park it for them, or send it once more, as its owner wishes."""
         some_have_it = failure.shares is not None and bool(failure.shares.sent)
-        if self.keeper.uncertain == "resend" and not some_have_it and not self.is_over_age(work):
+        failures = dict.fromkeys(numbers, failure)
+        if self.keeper.uncertain == "resend" and not some_have_it and not self.last_of(work, failures):
             self.event("resend", work, [("error", failure.sentence())], error=True)
             work.journal.no("to be sent again")
             return frozenset()
-        return self.give_up(work, dict.fromkeys(numbers, failure), PARKED)
+        return self.give_up(work, failures, PARKED)
 
     def damaged(self, entry: Entry, failure: Failure) -> None:
         """A file that cannot be read stands where it stands, and is told of."""
@@ -251,9 +271,8 @@ class Settling:
         envelope = work.held.envelope
         facts.message_id = message_id(work.held)
         facts.sender = envelope.sender
-        facts.recipients = tuple(one.addressee.address for one in losses) or tuple(
-            one.address for one in envelope.recipients
-        )
+        concerned = [one.addressee for one in losses] or envelope.recipients
+        facts.recipients = tuple(one.address.removeprefix("\\") for one in concerned)  # a mark (RULES D2)
         report.event(name, facts, [("host", self.keeper.name), ("held", work.entry.name), *pairs], error=error)
 
     def age(self, work: Work) -> tuple[str, str]:
@@ -281,7 +300,13 @@ def _loss(held: Held, number: int, failure: Failure, outcome: str) -> Loss:
     return Loss(addressee, failure.sentence(), failure.host, failure.reply, outcome == EXPIRED)
 
 
-def _why(outcome: str, how: str, losses: Collection[Loss], now: float) -> dict[str, Any]:
+def _who_has_it(failures: Iterable[Failure]) -> list[str]:
+    """Recipients that LMTP has delivered to, of a message that others did not get and that goes to all or nobody."""
+    shares = [failure.shares for failure in failures if failure.shares is not None]
+    return list(dict.fromkeys(one.address for share in shares for one in share.sent))
+
+
+def _why(outcome: str, how: str, losses: Collection[Loss], sent: Collection[str], now: float) -> dict[str, Any]:
     """What stands beside a message put aside."""
     return {
         "outcome": outcome,
@@ -290,9 +315,5 @@ def _why(outcome: str, how: str, losses: Collection[Loss], now: float) -> dict[s
         "reply": next(iter(losses)).reason,
         "recipients": [one.addressee.address for one in losses],
         "reasons": {one.addressee.address: one.reason for one in losses},
+        **({"sent": list(sent)} if sent else {}),
     }
-
-
-def last_error(noted: Noted | None) -> str:
-    """The last try of a host, as a sentence."""
-    return noted.error if noted is not None and noted.error else "none was made"
