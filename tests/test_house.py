@@ -39,8 +39,8 @@ HOLDING = (
     {"held", "clock", "durable", "mta", "rules"},
     {"settings", "formats"},
     {"asking", "store"},
-    {"hold", "listing", "shipping"},
-    {"lmtp", "waiting"},
+    {"hold", "shipping"},
+    {"listing", "lmtp", "waiting"},
 )
 """The same within `holding`, which is a house of its own."""
 

@@ -18,8 +18,8 @@ from muawrap.routing.redirect import Expansion
 if TYPE_CHECKING:
     from muawrap.keeping import Given  # loaded when there is something to keep
 
-Later = Callable[["Errand", "Given", Failure, str], None]
-"""Takes a message that could not be sent now, why, and its Message-ID, to send it later. Raises Failure."""
+Later = Callable[["Errand", "Given", Failure, str], str]
+"""Takes a message that could not be sent now, why, and its Message-ID, to send it later; its name. Raises Failure."""
 
 
 class Errand:
@@ -102,7 +102,7 @@ class Errand:
 
     def _keep(self, failure: Failure, given: Given, facts: report.Facts) -> str:
         """Write a copy of a message that was not sent; its path. Raises Failure."""
-        return self._write_down(self.settings.keep_failed, given, failure, facts.message_id)
+        return self._write_down(self.settings.keep_failed, given, failure, facts.message_id, self.route)
 
     def _default_sender(self, facts: report.Facts) -> str:
         """Whose mail it is where no -f says so."""

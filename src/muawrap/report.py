@@ -37,7 +37,7 @@ class Facts:
         self.recipients: tuple[str, ...] = ()
         self.notes: list[tuple[str, str]] = []
         self.keep: Callable[[Failure], str] | None = None  # writes the copy an owner asked for; the path
-        self.later: Callable[[Failure], None] | None = None  # takes what may be sent later: not with sendmail
+        self.later: Callable[[Failure], str] | None = None  # takes what may be sent later; its name. Not with sendmail
 
     def follow(self, settings: Config) -> None:
         """From now on they are told as the configuration asks."""
@@ -141,14 +141,14 @@ def _postponed(failure: Failure, facts: Facts) -> tuple[bool, str]:
     if facts.later is None or failure.lead != TRY_AGAIN:
         return False, ""
     try:
-        facts.later(failure)
+        name = facts.later(failure)
     except Failure as refusal:
         return False, f"{refusal}: {refusal.advice}" if refusal.advice else str(refusal)
     except Exception as error:
         return False, internal(error)
     try:
         _screen.last(_sentence(_POSTPONED, failure, facts, ("muawrap ship --outbox sends it",)))
-        _log("kept", facts, [("error", str(failure))])
+        _log("kept", facts, [("name", name), ("error", str(failure))])
     except MemoryError:
         _screen.last(f"{_POSTPONED}out of memory, and so no more can be told\n")
     return True, ""

@@ -9,7 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from muawrap.admin import held as command
+from muawrap.holding import clock
 from muawrap.holding.formats import batchsmtp
 from muawrap.holding.rules.schedule import Record
 from muawrap.holding.store.records import Noted
@@ -44,20 +47,29 @@ def lines(machine: Machine, *words: str) -> list[str]:
     return done.stdout.decode("ascii").splitlines()
 
 
+def listed(machine: Machine, *words: str) -> list[str]:
+    """The same in this process, whose clock a test may set."""
+    done = CliRunner().invoke(command.command, ["-C", str(machine.config), *words])
+    assert done.exit_code == 0, done.output
+    return done.stdout.splitlines()
+
+
 def test_nothing_is_said_so_and_nothing_is_made(machine: Machine) -> None:
     """INTERMITTENT 6.6: who only looks makes no folder."""
     assert lines(machine) == ["cheshire: nothing held"]
     assert list(machine.spool.iterdir()) == []
 
 
-def test_a_heading_and_a_row_for_each_message(machine: Machine, spool: Spool) -> None:
+def test_a_heading_and_a_row_for_each_message(machine: Machine, spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     """INTERMITTENT 6.6: age, size, sender, recipients, next try, last error; oldest first."""
+    monkeypatch.setattr(clock, "BUILT", 0)
+    now = int(time.time())
     put(spool, "young", 12_630, "", "a@b", "c@d", "e@f")
     put(spool, "old", 93_700)
-    spool.set_record(Noted(Record(1, 2, 2_000_000_000), "connection refused"))
-    spool.set_note("old", Noted(Record(1, 2, 2_100_000_000), "451 greylisted\nX"))
-    heading, error, columns, old, after, reason, young = lines(machine, "cheshire")
-    later = [time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when)) for when in (2_000_000_000, 2_100_000_000)]
+    spool.set_record(Noted(Record(now, now, now + 3600), "connection refused"))
+    spool.set_note("old", Noted(Record(now, now, now + 7200), "451 greylisted\nX"))
+    heading, error, columns, old, after, reason, young = listed(machine, "cheshire")
+    later = [time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now + seconds)) for seconds in (3600, 7200)]
     size = sum(path.stat().st_size for path in machine.files())
     assert heading == f"cheshire: 2 messages, {size} B; next try {later[0]}"
     assert error == "last error: connection refused"
@@ -78,12 +90,58 @@ def test_a_time_that_has_come_is_now(machine: Machine, spool: Spool) -> None:
     assert heading.endswith(", which is now")
 
 
+@pytest.mark.row("H12")
+def test_a_time_that_no_rule_can_have_given_is_now(
+    machine: Machine, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INTERMITTENT 6.0: a wrong clock left it, and ship does not wait for it either."""
+    monkeypatch.setattr(clock, "now", lambda: clock.BUILT + 1e6)
+    put(spool, "one")
+    spool.set_record(Noted(Record(clock.BUILT, 2_100_000_000, 2_100_000_900), "connection refused"))
+    spool.set_note("one", Noted(Record(clock.BUILT, 2_100_000_000, 2_100_000_900), "451 greylisted"))
+    shown = listed(machine, "cheshire")
+    assert shown[0].endswith("; next try now")
+    assert "2036" not in " ".join(shown)
+    assert json.loads(listed(machine, "--json")[0])["next"] is None
+
+
+@pytest.mark.row("H12")
+def test_an_age_counts_from_first_sight_where_nothing_else_can_be_right(
+    machine: Machine, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INTERMITTENT 6.0: as ship and expire count it; until then there is none."""
+    monkeypatch.setattr(clock, "now", time.time)
+    now = time.time()
+    monkeypatch.setattr(clock, "BUILT", now - 30 * 86_400)
+    put(spool, "one", 6000 * 86_400)
+    assert json.loads(listed(machine, "--json")[0])["at"] is None
+    assert listed(machine)[2].startswith("? ")
+    first = now - 2 * 86_400
+    spool.set_note("one", Noted(Record(first, first, first)))
+    assert json.loads(listed(machine, "--json")[0])["at"] == first
+    assert listed(machine)[2].startswith("2d ")
+
+
+@pytest.mark.parametrize("moment", ["1e300", "-1", "1" * 400])
+def test_a_record_beyond_every_calendar_counts_as_none(machine: Machine, spool: Spool, moment: str) -> None:
+    """INTERMITTENT 6.1: a damaged disk stops no listing."""
+    put(spool, "one")
+    text = f'{{"first": 1, "last": 1, "next": {moment}, "expired": false, "error": "no"}}'
+    Path(spool.path, "state").write_text(text)
+    spool.set_note("one", Noted(Record(1, 1, 1), "no"))
+    Path(spool.path, "retry", "one").write_text(text)
+    heading, *rest = lines(machine)
+    assert "next try" not in " ".join([heading, *rest])
+    assert machine.log.read_text().count("counts as none: next is no time") == 2
+
+
 def test_what_is_as_its_host_has_no_line_of_its_own(machine: Machine, spool: Spool) -> None:
     """INTERMITTENT 6.6: a message waits for its host, or for a later time of its own."""
     put(spool, "one")
     put(spool, "two")
-    spool.set_record(Noted(Record(1, 2, 2_100_000_000), "connection refused"))
-    spool.set_note("two", Noted(Record(1, 2, 2_000_000_000), "451 greylisted"))
+    now = time.time()
+    spool.set_record(Noted(Record(now, now, now + 7200), "connection refused"))
+    spool.set_note("two", Noted(Record(now, now, now + 3600), "451 greylisted"))
     rest = lines(machine, "cheshire")
     told = [line.strip() for line in rest]
     assert [line for line in told if line.startswith("next try")] == []
@@ -163,6 +221,8 @@ def test_an_export_is_a_batch_that_exim_takes(machine: Machine, spool: Spool, tm
         (("-C", "/nonexistent"), 78, b"there is no configuration file"),
         (("--export", "bsmtp"), 2, b"wants a HOST"),
         (("--outbox", "cheshire"), 2, b"exclude"),
+        (("--export", "bsmtp", "--failed", "cheshire"), 2, b"excludes --failed"),
+        (("--export", "bsmtp", "--json", "cheshire"), 2, b"--json"),
     ],
 )
 def test_trouble_has_a_status(machine: Machine, words: tuple[str, ...], status: int, said: bytes) -> None:

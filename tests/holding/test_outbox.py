@@ -108,6 +108,7 @@ def test_what_may_be_tried_again_is_kept_and_one_line_says_so(outbox: Outbox) ->
     assert held.envelope.id in line
     assert "127.0.0.1:1: connection refused while connecting" in line
     [logged] = outbox.events("kept")
+    assert f" name={outbox.names()[0]} " in logged
     assert f"id={held.envelope.id}" in logged
     assert "connection refused" in logged
     assert outbox.events("failed") == []

@@ -6,18 +6,25 @@ import json
 import os
 import re
 import stat
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from muawrap.failure import TRY_AGAIN, Failure
 from muawrap.holding import clock
 from muawrap.holding.shipping import journal
+from muawrap.holding.shipping.road import Wishes
+from muawrap.holding.shipping.ship import ship
+from muawrap.holding.waiting.flush import Leftover
 from tests.support.canary import CANARY
 from tests.support.certificates import Authority
-from tests.support.outbox import NOWHERE, Outbox
+from tests.support.lmtp_server import LmtpServer
+from tests.support.outbox import NOWHERE, TEXT, Outbox
 from tests.support.program import Program
-from tests.support.server import Drop, Received, Server
+from tests.support.server import Action, Channel, Drop, Received, Server, Then, Wait
 from tests.support.user import NOBODY
 
 ADMIN = 'admin = "al@client.example"'
@@ -27,6 +34,16 @@ DSN = ("PIPELINING", "8BITMIME", "SIZE 10000000", "DSN", "SMTPUTF8")
 @pytest.fixture
 def outbox(program: Program) -> Outbox:
     return Outbox(program).configure(NOWHERE)
+
+
+class Sets(Action):
+    """Say that the client has come this far."""
+
+    def __init__(self, event: threading.Event) -> None:
+        self.event = event
+
+    def perform(self, channel: Channel) -> None:
+        self.event.set()
 
 
 def subjects(server: Server) -> list[bytes]:
@@ -205,7 +222,7 @@ def test_what_is_refused_is_put_aside_and_admin_is_told(outbox: Outbox) -> None:
     outbox.put("m2")
     with Server({"RCPT no@example.net": "550 5.1.1 no such user"}) as server:
         done = outbox.configure(server, top=ADMIN).ship()
-    assert (done.status, done.out) == (69, b"sent 1 refused 1\n")
+    assert (done.status, done.out) == (69, b"sent 2 refused 1\n")
     assert list(outbox.aside("failed")) == ["m1"]
     [_, told] = server.accepted
     assert (told.sender, told.recipients) == (b"", [b"al@client.example"])
@@ -229,10 +246,10 @@ def test_many_that_are_refused_are_one_message_to_admin(outbox: Outbox) -> None:
         outbox.put(f"m{number}", id=f"<{'x' * 500}{number}@x>")
     with Server({"MAIL": "550 no mail from you"}) as server:
         outbox.configure(server, top=ADMIN)
-        assert outbox.flush().refused == 25
-        assert server.accepted == []  # nor is the message to admin; it is not kept, and that is all
+        assert outbox.flush().refused == 26
+        assert server.accepted == []  # nor is the message to admin, of which nobody is told
     assert outbox.names() == []
-    assert len(outbox.aside("failed")) == 25
+    assert len(outbox.aside("failed")) == 26
     assert len(outbox.events("not-told")) == 1
     assert outbox.flush().done == 0
 
@@ -368,8 +385,62 @@ def test_a_list_that_is_down_does_not_stop_the_others(outbox: Outbox) -> None:
     assert done.out.startswith(b"sent 1 kept 2 next ")
     assert subjects(server) == [b"m2"]
     assert outbox.names() == ["m1", "m3"]
-    with outbox.spool() as spool:
-        assert spool.record() is not None
+
+
+def test_a_list_that_is_down_does_not_stop_what_comes_for_the_others(outbox: Outbox) -> None:
+    """INTERMITTENT 3.2, 6.4, line 7: a host that makes trouble stops no other one, and waits by its own next try."""
+    with Server([{}, {}]) as server, Server([{"greeting": "421 later"}, {}]) as other:
+        outbox.configure(server, tables=route(other))
+        outbox.put("m1", "you@work.example")
+        outbox.put("m2", "you@example.net")
+        first = outbox.flush()
+        assert (first.sent, first.kept) == (1, 1)
+        assert first.next == pytest.approx(time.time() + 900, abs=60)
+        outbox.put("m3", "you@example.net")
+        second = outbox.flush()
+        assert (second.sent, second.kept, second.failure) == (1, 1, None)
+        assert len(other.finished()) == 1, "it was not due, and called"
+        third = outbox.ship()
+        assert (third.status, third.out) == (75, b"")
+        assert b"retry time not reached, next at " in third.err
+        assert outbox.flush(now=True).sent == 1
+    assert subjects(server) == [b"m2", b"m3"]
+    assert subjects(other) == [b"m1"]
+
+
+def test_one_success_ends_the_waiting_for_its_list_and_for_no_other(outbox: Outbox) -> None:
+    """INTERMITTENT 6.4, line 7: however little the next try of the others would be due."""
+    with Server([{"greeting": "421 later"}, {}]) as server:
+        outbox.configure(server, tables=route(NOWHERE))
+        outbox.put("m1", "you@example.net")
+        outbox.put("m2", "you@work.example")
+        assert outbox.flush().kept == 2
+        outbox.put("m3", "you@example.net", text=b"x" * 1000 + b"\n")
+        tally = outbox.flush()
+    assert (tally.sent, tally.kept, tally.failure) == (2, 1, None)
+    assert subjects(server) == [b"m3", b"m1"]
+    assert outbox.names() == ["m2"]
+
+
+def test_what_waits_too_long_for_a_list_that_is_down_takes_nothing_else_with_it(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INTERMITTENT 6.5: its last try is over, and that of what goes elsewhere is still to come."""
+    monkeypatch.setattr(clock, "BUILT", 0)
+    outbox.put("m1", "later@example.net", at=time.time() - 4.99 * 86_400)
+    with Server({"RCPT later@example.net": "450 later"}) as server:
+        outbox.configure(server, tables=route(NOWHERE))
+        assert outbox.flush().kept == 1
+        now = time.time() + 0.1 * 86_400
+        monkeypatch.setattr(clock, "now", lambda: now)
+        with outbox.spool() as spool:
+            noted = spool.note("m1")
+            assert noted is not None
+            spool.set_note("m1", noted._replace(record=noted.record._replace(last=now - 60, next=now + 60)))
+        outbox.put("m2", "you@work.example", at=now - 6 * 86_400)
+        tally = outbox.flush()
+    assert (tally.expired, tally.kept) == (1, 1)
+    assert outbox.names() == ["m1"]
 
 
 # -- what is said ----------------------------------------------------------------------------------------------------
@@ -393,6 +464,23 @@ def test_a_dry_run_shows_what_would_go_in_its_order(outbox: Outbox) -> None:
         assert server.sessions == []
     assert [line.split()[:2] for line in done.out.decode().splitlines()] == [["send", "small"], ["send", "large"]]
     assert len(outbox.names()) == 2
+
+
+def test_a_dry_run_counts_octets_as_the_run_does(outbox: Outbox, tmp_path: Path) -> None:
+    """muawrap(1): what it says is what is done, and to JSON it says an object a message."""
+    (tmp_path / "aliases").write_text("nobody: :blackhole:\n")
+    outbox.put("m0", "nobody", text=b"")
+    for number in range(1, 4):
+        outbox.put(f"m{number}", text=b"x" * number * 1000 + b"\n")
+    with Server() as server:
+        outbox.configure(server, tables=f'[redirect]\naliases = ["{tmp_path}/aliases"]\n')
+        planned = outbox.ship("--max-bytes", "2500", "--dry-run")
+        objects = outbox.ship("--max-bytes", "2500", "--dry-run", "--json")
+        assert server.sessions == []
+        done = outbox.ship("--max-bytes", "2500")
+    assert [line.split()[:2] for line in planned.out.decode().splitlines()] == [["discard", "m0"], ["send", "m1"]]
+    assert [json.loads(line)["host"] for line in objects.out.splitlines()] == ["outbox"] * 2
+    assert done.out == b"sent 1 kept 2\n"
 
 
 @pytest.mark.parametrize("words", [["HOST"], ["--all"], ["--to", "127.0.0.1"], ["--max-bytes", "0"]])
@@ -429,6 +517,40 @@ def test_a_folder_of_keep_failed_is_emptied_of_what_may_be_tried_again(outbox: O
     [left] = failed.iterdir()
     assert done.err.decode() == f"muawrap: {left}: left alone: it was refused (sendmail -bS sends it all the same)\n"
     assert b"Subject: refused" in left.read_bytes()
+
+
+def test_what_lmtp_left_goes_to_nobody_who_has_it(outbox: Outbox, tmp_path: Path) -> None:
+    """A4, D2: the copy names its recipient behind a backslash, which is no part of the address in the log."""
+    folder, aliases = tmp_path / "failed", tmp_path / "aliases"
+    folder.mkdir(0o700)
+    aliases.write_text("ann: \\ann, bob@other.example\n")
+    top = f'keep_failed = "{folder}"\nlocal_domains = ["client.example"]'
+    with LmtpServer([{"dot ann@client.example": "452 4.2.2 full"}, {}], path=tmp_path / "lmtp") as server:
+        outbox.configure(f"lmtp+unix://{server.path}", top=top, tables=f'[redirect]\naliases = ["{aliases}"]\n')
+        assert outbox.program.run("ann", stdin=TEXT).status == 1
+        done = outbox.ship("--from", str(folder))
+    assert (done.status, done.out, done.err) == (0, b"sent 1\n", b"")
+    assert [one for one, _ in server.deliveries] == [b"bob@other.example", b"ann@client.example"]
+    assert " to=ann@client.example " in outbox.events("sent")[-1]
+
+
+def test_what_some_have_is_put_aside(outbox: Outbox, tmp_path: Path) -> None:
+    """A4: a copy goes to all it names; whom LMTP has delivered to must not get it once a day."""
+    folder = tmp_path / "failed"
+    folder.mkdir(0o700)
+    outbox.configure(NOWHERE, top=f'keep_failed = "{folder}"')
+    assert outbox.program.run("a@x.example", "b@x.example", stdin=TEXT).status == 1
+    [copy] = folder.iterdir()
+    with LmtpServer([{"dot b@x.example": "452 4.2.2 full"}, {}], path=tmp_path / "lmtp") as server:
+        outbox.configure(f"lmtp+unix://{server.path}")
+        done = outbox.ship("--from", str(folder))
+        assert done.status == 69
+        assert b"/uncertain/" + copy.name.encode() + b": it was sent to some: " in done.err
+        assert b"sent to <a@x.example>; not now for <b@x.example>" in done.err
+        again = outbox.ship("--now", "--from", str(folder))
+    assert (again.status, again.out, again.err) == (0, b"", b"")
+    assert [one for one, _ in server.deliveries] == [b"a@x.example"]
+    assert [path.name for path in (folder / "uncertain").iterdir()] == [copy.name]
 
 
 def test_while_the_host_is_down_every_file_stays(outbox: Outbox, failed: Path) -> None:
@@ -530,6 +652,55 @@ def test_what_is_no_file_of_keep_failed_is_told_of_and_left_alone(outbox: Outbox
     told = dict(line.removeprefix(f"muawrap: {failed}/").split(": ", 1) for line in done.err.decode().splitlines())
     assert {name: words for name, words in strange.items() if words not in told.get(name, "")} == {}
     assert set(strange) <= {path.name for path in failed.iterdir()}
+
+
+def test_what_was_put_aside_is_left_alone_wherever_it_is(outbox: Outbox, failed: Path) -> None:
+    """INTERMITTENT 6.0: parked is never sent again; a NAME.why tells it."""
+    [later] = [path for path in failed.iterdir() if b"Subject: later" in path.read_bytes()]
+    (failed / f"{later.name}.why").write_text('{"outcome": "parked"}\n')
+    with Server() as server:
+        done = outbox.configure(server).ship("--from", str(failed), "--now")
+        assert server.sessions == []
+    assert f"{later}: left alone: it was put aside, and is never sent again\n" in done.err.decode()
+    assert later.exists()
+
+
+@pytest.mark.parametrize("folder", ["", "new", "failed", "link"])
+def test_the_outbox_is_no_folder_of_keep_failed(folder: str, outbox: Outbox, tmp_path: Path) -> None:
+    """INTERMITTENT 6.0, 6.4: what waits there would go twice, and what is parked would go at all."""
+    for name in outbox.folder / "new", outbox.folder / "failed":
+        name.mkdir(0o700, parents=True)
+    outbox.folder.chmod(0o700)
+    (tmp_path / "link").symlink_to(outbox.folder / "failed")
+    place = tmp_path / "link" if folder == "link" else outbox.folder / folder
+    assert outbox.run("you@example.net").status == 0
+    [kept] = (outbox.folder / "new").iterdir()
+    (outbox.folder / "failed" / kept.name).write_bytes(kept.read_bytes())
+    with Server() as server:
+        for words in ([], ["--dry-run"]):
+            done = outbox.configure(server).ship("--from", str(place), *words)
+            assert (done.status, done.out) == (78, b"")
+            assert b"is in the outbox itself, and no folder of keep_failed (muawrap ship --outbox sends" in done.err
+        assert server.sessions == []
+
+
+def test_two_outboxes_do_not_send_one_folder_at_once(outbox: Outbox, failed: Path) -> None:
+    """INTERMITTENT 6.4: the lock is the folder's, whichever configuration names it; the other one is told to wait."""
+    reached, go = threading.Event(), threading.Event()
+    with Server({"MAIL": Then(Sets(reached), Wait(go), "250 go on")}) as server:
+        settings = outbox.configure(server).config
+        other = settings._replace(outbox={**settings.outbox, "folder": str(failed.parent / "other")})
+        first, second = (Leftover(one, str(failed), lambda text: None) for one in (settings, other))
+        with ThreadPoolExecutor() as pool:
+            sending = pool.submit(ship, first.keeper, settings, first.road, Wishes())
+            assert reached.wait(30)
+            with pytest.raises(Failure, match="another muawrap sends what is in") as caught:
+                ship(second.keeper, other, second.road, Wishes())
+            go.set()
+            assert sending.result().sent == 1
+        assert caught.value.lead == TRY_AGAIN
+        assert ship(second.keeper, other, second.road, Wishes()).done == 0
+        assert len(server.accepted) == 1
 
 
 @pytest.mark.parametrize(

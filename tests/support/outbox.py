@@ -96,9 +96,7 @@ class Outbox:
     def flush(self, octets: int = 0, **wishes: Any) -> Tally:
         """What `muawrap ship --outbox` does, without its output."""
         flush = Flush(self.config, octets)
-        tally = ship(flush.keeper, self.config, flush.road, Wishes(**wishes))
-        flush.tell_admin()
-        return tally
+        return ship(flush.keeper, self.config, flush.road, Wishes(**wishes))
 
     def waiting(self) -> list[Held]:
         """What waits, oldest first."""

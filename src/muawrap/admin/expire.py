@@ -23,7 +23,7 @@ from muawrap.reading import descriptors
 @click.option("--all", "everything", is_flag=True, help="Every [hold.NAME], one by one.")
 @click.option("--outbox", is_flag=True, help="What has waited in your outbox for too long.")
 @click.option("--dry-run", is_flag=True, help="Show what would be given up; nothing is changed.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object; with --dry-run one a message.")
 @click.argument("host", required=False)
 def command(config: str | None, everything: bool, outbox: bool, dry_run: bool, as_json: bool, host: str | None) -> None:
     """Give up what has been held for HOST longer than max_age, as on_expire has it; nothing is sent to the host.
@@ -45,7 +45,8 @@ def command(config: str | None, everything: bool, outbox: bool, dry_run: bool, a
         report.event("failed", facts, [("host", host or ""), ("error", told(failure))], error=True)
         raise SystemExit(os.EX_CONFIG) from None
     if dry_run:
-        raise SystemExit(shipping.show_plans((plan.to_expire(one) for one in keepers), as_json))
+        plans = (plan.to_expire(one) for one in keepers)
+        raise SystemExit(shipping.show_plans(plans, as_json, everything=host is None and not outbox))
     tallies = []
     for keeper in keepers:
         try:
@@ -60,6 +61,4 @@ def command(config: str | None, everything: bool, outbox: bool, dry_run: bool, a
             tally = shipping.failed(keeper, settled, unexpected(error))
         tally.kept = 0  # what is not too old is none of its business
         tallies.append(tally)
-    if flush is not None:
-        flush.tell_admin()
     raise SystemExit(shipping.tell(tallies, as_json, everything=host is None, main=settling.EXPIRED))

@@ -44,6 +44,8 @@ def command(
         raise click.UsageError("HOST and --outbox exclude each other")
     if export and not (host or outbox):
         raise click.UsageError("--export wants a HOST, or --outbox")
+    if export and (failed or as_json):
+        raise click.UsageError("--export is of what waits, and excludes --failed and --json")
     try:
         settled = load(config, os.environ)
         facts = report.Facts()
@@ -91,12 +93,11 @@ def _table(spool: Spool, failed: bool, apart: bool) -> None:
     for line in _told(heading, spool.keeper, failed):
         click.echo(report.printable(line))
     rows = listing.failed(spool) if failed else listing.rows(spool)
-    after = heading.state.record.next if heading.state is not None else 0
     for number, row in enumerate(rows):
         if number == 0:
             click.echo(_line(HEADINGS))
         click.echo(_line(_cells(row)))
-        for line in _put_aside(spool, row) if failed else _remarks(row, after):
+        for line in _put_aside(spool, row) if failed else _remarks(row, heading.next):
             click.echo(INDENT + report.printable(line))
 
 
@@ -111,7 +112,7 @@ def _told(heading: Heading, keeper: Keeper, failed: bool) -> list[str]:
     else:
         parts = ["nothing held" if keeper.name != settings.OUTBOX else "nothing waits"]
     if heading.state is not None:
-        parts += [_when(heading.state.record.next)]
+        parts += [_when(heading.next)]
     parts += [f"{heading.failed} failed (--failed shows them)"] if heading.failed else []
     parts += [f"{heading.archived} in the archive"] if heading.archived else []
     error = heading.state.error if heading.state is not None else ""
@@ -119,6 +120,8 @@ def _told(heading: Heading, keeper: Keeper, failed: bool) -> list[str]:
 
 
 def _when(then: float) -> str:
+    if not then:
+        return "next try now"
     return f"next try {moment(then)}" + (", which is now" if then <= time.time() else "")
 
 

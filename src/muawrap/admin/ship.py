@@ -45,7 +45,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str) -> float:
 @click.option("--from", "folder", metavar="DIR", help="With --outbox: what keep_failed has kept in DIR instead.")
 @click.option("--max-bytes", "octets", type=click.IntRange(1), metavar="N", help="With --outbox: no more than that.")
 @click.option("--dry-run", is_flag=True, help="Show what would be sent; nobody is contacted.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object; with --dry-run one a message.")
 @click.argument("host", required=False)
 def command(
     config: str | None,
@@ -92,11 +92,8 @@ def command(
     wishes = Wishes(now, limit or 0, seconds)
     work = list(zip(keepers, roads, strict=True))
     if dry_run:
-        raise SystemExit(show_plans((plan.to_ship(keeper, wishes, way) for keeper, way in work), as_json))
-    found = shipped(settled, work, wishes, verbose, as_json, everything)
-    if flush is not None:
-        flush.tell_admin(report.trace if verbose else None)
-    raise SystemExit(found)
+        raise SystemExit(show_plans((plan.to_ship(keeper, wishes, way) for keeper, way in work), as_json, everything))
+    raise SystemExit(shipped(settled, work, wishes, verbose, as_json, everything))
 
 
 def _flush(settled: Config, folder: str | None, octets: int) -> Flush:
@@ -244,12 +241,13 @@ def _fields(tally: Tally, told_already: bool) -> dict[str, Any]:
 # -- what would be done ---------------------------------------------------------------------------------------------
 
 
-def show_plans(plans: Iterable[Iterator[Plan]], as_json: bool) -> int:
-    """A line for each message; nothing is done."""
+def show_plans(plans: Iterable[Iterator[Plan]], as_json: bool, everything: bool) -> int:
+    """A line for each message, of `everything` with its host; nothing is done."""
     try:
         for made in plans:
             for one in made:
-                _say(json.dumps(_plan_fields(one)) if as_json else _plan_line(one))
+                head = f"{one.host}: " if everything else ""
+                _say(json.dumps(_plan_fields(one)) if as_json else head + _plan_line(one))
     except Failure as failure:
         screen.complain(failure)
         return os.EX_TEMPFAIL if failure.lead == TRY_AGAIN else os.EX_CONFIG
@@ -269,6 +267,7 @@ def _plan_line(one: Plan) -> str:
 
 def _plan_fields(one: Plan) -> dict[str, Any]:
     return {
+        "host": one.host,
         "what": one.what,
         "name": one.entry.name,
         "size": one.entry.size,

@@ -275,6 +275,14 @@ def inode(folder: int, name: str) -> int:
         return 0
 
 
+def is_folder(folder: int, name: str) -> bool:
+    """Whether what has this name is one. Raises OSError where that cannot be told."""
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
+
+
 def unlink(folder: int, name: str) -> None:
     """Remove a name; one that is gone is gone. Raises OSError."""
     with suppress(FileNotFoundError):

@@ -6,14 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from muawrap.failure import Failure
+from muawrap.holding import clock
 from muawrap.holding.formats import batchsmtp
-from muawrap.holding.held import Envelope
+from muawrap.holding.shipping import due
 from muawrap.holding.store.records import Noted
 from muawrap.holding.store.scan import Entry
 from muawrap.holding.store.spool import Spool
-
-FIRST = 1_000_000_000
-"""2001: a time before it is that of a machine whose clock had not been set."""
 
 
 class Heading(NamedTuple):
@@ -25,13 +23,14 @@ class Heading(NamedTuple):
     failed: int
     archived: int
     state: Noted | None  # of the host
+    next: float  # when that is tried next, seconds since the epoch; 0: as soon as somebody tries
 
 
 class Row(NamedTuple):
     """One message."""
 
     entry: Entry
-    at: float  # when it was accepted, seconds since the epoch; 0 where no clock that can be believed said so
+    at: float  # when it was accepted or first seen, seconds since the epoch; 0 where no clock that can be right said so
     sender: str | None  # None where it cannot be read
     recipients: tuple[str, ...]
     next: float  # when it is tried next, seconds since the epoch; 0: as soon as somebody tries
@@ -43,7 +42,9 @@ class Row(NamedTuple):
 def heading(spool: Spool) -> Heading:
     """Counted by directories only. Raises Failure."""
     messages, octets = spool.total("new", "cur")
-    return Heading(spool.keeper.name, messages, octets, spool.total("failed")[0], spool.archived(), spool.record())
+    state = spool.record()
+    failed, archived = spool.total("failed")[0], spool.archived()
+    return Heading(spool.keeper.name, messages, octets, failed, archived, state, _next(spool, state))
 
 
 def rows(spool: Spool) -> Iterator[Row]:
@@ -54,7 +55,8 @@ def rows(spool: Spool) -> Iterator[Row]:
     state = spool.record()
     for entry in spool.entries():
         note = spool.note(entry.name)
-        later = max((noted.record.next for noted in (state, note) if noted is not None), default=0)
+        tried = note if note is not None and note.error else None  # else it says only when it was first seen
+        later = max(_next(spool, state), _next(spool, tried))
         row = _row(spool, entry, later, note.error if note is not None else "", {})
         yield row if row.error or state is not None else row._replace(error=row.kept_for)
 
@@ -80,19 +82,22 @@ def exported(spool: Spool) -> Iterator[bytes | Failure]:
             yield from batchsmtp.write(held, noted=False)
 
 
+def _next(spool: Spool, noted: Noted | None) -> float:
+    """When what has this record is tried next; 0 where it has none, or one that only a wrong clock can have left."""
+    if noted is None:
+        return 0
+    now = clock.now()
+    return 0 if noted.record.next > now and due.is_ready(spool.keeper, noted.record, now) else noted.record.next
+
+
 def _row(spool: Spool, entry: Entry, later: float, error: str, why: Mapping[str, Any]) -> Row:
     try:
         envelope = spool.envelope(entry)
     except Failure as failure:
-        return Row(entry, _believed(entry.mtime), None, (), later, str(failure), "", why)
+        at = entry.mtime if clock.is_sane(entry.mtime) else 0
+        return Row(entry, at, None, (), later, str(failure), "", why)
     named = tuple(one.address for one in envelope.recipients)
     kept_for = dict(envelope.facts).get("error", "")
-    return Row(entry, _at(envelope, entry), envelope.sender, named, later, error, kept_for, why)
-
-
-def _at(envelope: Envelope, entry: Entry) -> float:
-    return _believed(envelope.at) or _believed(entry.mtime)
-
-
-def _believed(moment: float) -> float:
-    return moment if moment > FIRST else 0
+    seen = due.seen_at(spool, entry, envelope, clock.now())
+    at = seen if clock.is_sane(seen) else 0
+    return Row(entry, at, envelope.sender, named, later, error, kept_for, why)

@@ -9,6 +9,7 @@ held message becomes a transaction is the Road's: that of a host is `to_host`, t
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from muawrap import report
 from muawrap.config import Config
@@ -47,6 +48,8 @@ def ship(
                         spool.tidy(clock.now())
                 except Failure as failure:
                     tally.broken_off(failure)
+                    with suppress(Failure):
+                        tally.kept, _ = spool.total("new", "cur")
                     report.event("failed", facts, [("host", keeper.name), ("error", told(failure))], error=True)
                     return tally
             if run.over and not (run.waits and spool.urgent()):

@@ -27,7 +27,7 @@ def is_remembered(name: str) -> bool:
 def add(folder: int, name: str, access: durable.Access) -> None:
     """Remember it, on disk. Raises OSError."""
     # The line end first: the line before may be torn, by a crash.
-    durable.append(folder, _list(name), f"\n{name} {int(clock.now())}\n".encode(), access)
+    durable.append(folder, list_of(name), f"\n{name} {int(clock.now())}\n".encode(), access)
 
 
 def has(folder: int, name: str) -> bool:
@@ -35,12 +35,13 @@ def has(folder: int, name: str) -> bool:
     if not is_remembered(name):
         return False
     try:
-        return f"\n{name} ".encode() in durable.read(folder, _list(name), _LIMIT)
+        return f"\n{name} ".encode() in durable.read(folder, list_of(name), _LIMIT)
     except FileNotFoundError:
         return False
 
 
-def _list(name: str) -> str:
+def list_of(name: str) -> str:
+    """The list in which it would stand."""
     return LIST + name.removeprefix(NAMED)[:2]
 
 

@@ -27,6 +27,7 @@ class Folders:
         self.path = keeper.folder
         self._facts = facts or report.Facts()
         self._open: dict[str, int] = {}
+        self._named_once: set[str] = set()  # paths of what is damaged, or in our way
         self._access = durable.PRIVATE if keeper.name == OUTBOX else durable.SHARED
         try:
             self._open[""] = durable.opened(self.path)
@@ -100,6 +101,21 @@ class Folders:
     def _places(self, *names: str) -> list[tuple[str, int]]:
         found = ((name, self._seen(name)) for name in names)
         return [(name, place) for name, place in found if place is not None]
+
+    # -- what is none of ours
+
+    def _is_in_the_way(self, place: int, folder: str, name: str) -> bool:
+        """Whether a folder stands where a file of ours would: it is named, and passed over. Raises OSError."""
+        found = durable.is_folder(place, name)
+        if found:
+            self._damaged(self._named(folder, name), "left alone: it is a folder")
+        return found
+
+    def _damaged(self, path: str, words: str) -> None:
+        """Into the log, once a run."""
+        if path not in self._named_once:
+            self._named_once.add(path)
+            report.event("damaged", self._facts, [("file", path), ("error", words)], error=True)
 
     def _unfinished(self, blocks: Iterable[bytes]) -> str:
         """A new file in tmp/, whole and on disk; its name. Raises OSError."""

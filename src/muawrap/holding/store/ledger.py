@@ -6,8 +6,8 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 
-from muawrap import report
 from muawrap.failure import TRY_AGAIN, Failure
 from muawrap.holding import durable
 from muawrap.holding.store import records
@@ -24,6 +24,11 @@ class Ledger(Folders):
     # -- who is at work
 
     _locked = 0  # the inode of the lock while it is ours
+
+    @cached_property
+    def _unwritten(self) -> dict[str, Noted | None]:
+        """Retry records, by their paths, in whose place a folder stands: so that a run has them itself."""
+        return {}
 
     @contextmanager
     def lock(self) -> Iterator[bool]:
@@ -108,12 +113,16 @@ class Ledger(Folders):
         try:
             return records.read(place, name) if place is not None else None
         except ValueError as error:
-            report.event("damaged", self._facts, [("file", path), ("error", f"counts as none: {error}")], error=True)
-            return None
+            self._damaged(path, f"counts as none: {error}")
+            return self._unwritten.get(path)
 
     def _set_noted(self, folder: str, name: str, noted: Noted | None) -> None:
         place = self._at(folder)
-        with durable.writing(self._named(folder, name)):
+        path = self._named(folder, name)
+        with durable.writing(path):
+            if self._is_in_the_way(place, folder, name):
+                self._unwritten[path] = noted
+                return
             if noted is None:
                 durable.unlink(place, name)
                 return
@@ -140,7 +149,8 @@ class Ledger(Folders):
     def journal_remove(self, name: str) -> None:
         """A power failure may bring it back: entry.inode tells whether it is about the file that is there."""
         with durable.writing(self._named("done", f"{name}.j")):
-            durable.unlink(self._at("done"), f"{name}.j")
+            if not self._is_in_the_way(self._at("done"), "done", f"{name}.j"):
+                durable.unlink(self._at("done"), f"{name}.j")
 
     def journals(self) -> Iterator[str]:
         """Names that have one, in no order."""

@@ -96,7 +96,8 @@ def completed(entry: Entry, places: Mapping[str, int]) -> Entry | None:
     """The entry with the size of its text; None where half of a pair is missing, or another file took its place."""
     if entry.format == "bsmtp":
         return entry
-    if "new" in places and durable.exists(places["new"], entry.name + NEXT):
+    next_name = entry.name + NEXT
+    if "new" in places and durable.exists(places["new"], next_name) and not durable.is_folder(places["new"], next_name):
         return None
     if entry.format == "maildir":
         return entry

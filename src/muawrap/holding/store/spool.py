@@ -77,7 +77,8 @@ class Spool(Ledger):
                     written.append((self._unfinished(blocks), name))
                 written_all()
                 for temporary, name in written:
-                    if durable.link(unfinished, temporary, new, name):
+                    # Our caller may have given it to another of us while we were writing, and that one has been sent.
+                    if not self._is_known_done(name) and durable.link(unfinished, temporary, new, name):
                         placed.append(name)
                 # One that was there already may be there since a moment ago, and not on disk yet.
                 durable.settle(new)
@@ -95,13 +96,19 @@ class Spool(Ledger):
 
     def has(self, name: str) -> bool:
         """Whether a message of this name is here, on disk, or has been done in the last seven days."""
-        new, lists = self._seen("new"), self._seen("done")
+        new = self._seen("new")
         with durable.reading(self._named("new")):
             if new is not None and durable.exists(new, name):
                 durable.settle(new)
                 return True
+        return self._is_known_done(name)
+
+    def _is_known_done(self, name: str) -> bool:
+        lists = self._seen("done")
         with durable.reading(self._named("done")):
-            return lists is not None and done.has(lists, name)
+            if lists is None or self._is_in_the_way(lists, "done", done.list_of(name)):
+                return False
+            return done.has(lists, name)
 
     # -- messages go
 
@@ -166,17 +173,19 @@ class Spool(Ledger):
         places = dict(self._places("new", "cur"))
         if entry.name.endswith(NEXT):  # a crash may have left what it took the place of
             before = entry.name.removesuffix(NEXT)
-            for place in places.values():
+            for folder, place in places.items():
                 for name in scan.files(before):
-                    durable.unlink(place, name)
+                    if not self._is_in_the_way(place, folder, name):
+                        durable.unlink(place, name)
         for name in scan.files(entry.name):
             durable.unlink(places[entry.place], name)
         durable.settle(places[entry.place])
 
     def _is_done(self, entry: Entry) -> None:
         """Raises OSError."""
-        if done.is_remembered(entry.name):
-            done.add(self._at("done"), entry.name, self._access)
+        lists = self._at("done") if done.is_remembered(entry.name) else None
+        if lists is not None and not self._is_in_the_way(lists, "done", done.list_of(entry.name)):
+            done.add(lists, entry.name, self._access)
 
     def _with(self, entry: Entry, ask: Callable[[int, Entry], Made]) -> Made:
         """What a format makes of it. Raises Failure that names the file."""
@@ -255,7 +264,8 @@ class Spool(Ledger):
         with durable.writing(self._named(folder)):
             files = scan.files(entry.name)
             taken = durable.inode(target, entry.name)
-            prefix = "" if taken in (0, entry.inode) else time.strftime("%Y%m%dT%H%M%S-", time.gmtime(entry.mtime))
+            is_free = taken in (0, entry.inode) and not self._is_in_the_way(target, folder, f"{entry.name}{scan.WHY}")
+            prefix = "" if is_free else time.strftime("%Y%m%dT%H%M%S-", time.gmtime(entry.mtime))
             self._write_why(target, prefix + entry.name, why, now)
             self._is_done(entry)
             for name in reversed(files):
@@ -298,7 +308,8 @@ class Spool(Ledger):
             return
         for folder, place in self._places("tmp", "archive", "done"):
             with durable.writing(self._named(folder)):
-                tidy.FOLDERS[folder](place, now, self.keeper.archive_keep, self._access)
+                for name in tidy.FOLDERS[folder](place, now, self.keeper.archive_keep, self._access):
+                    self._damaged(self._named(folder, name), "left alone: it is a folder")
         self._let_go("archive/")
 
 

@@ -1,10 +1,13 @@
-"""What has stood in a host's folder too long to be of use: unfinished files, old archives, old lists."""
+"""What has stood in a host's folder too long to be of use: unfinished files, old archives, old lists.
+
+Each says which names it has left alone, because a folder has them that is none of ours.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
 from muawrap.holding import clock, durable
@@ -16,14 +19,16 @@ MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
 """A folder of the archive."""
 
 
-def unfinished(folder: int, now: float, keep: float, access: durable.Access) -> None:
+def unfinished(folder: int, now: float, keep: float, access: durable.Access) -> Iterator[str]:
     """Of tmp/. Raises OSError."""
     for one in durable.listing(folder):
-        if not one.is_dir(follow_symlinks=False) and _is_older(folder, one, now, UNFINISHED):
+        if one.is_dir(follow_symlinks=False):
+            yield one.name
+        elif _is_older(folder, one, now, UNFINISHED):
             durable.unlink(folder, one.name)
 
 
-def archive(folder: int, now: float, keep: float, access: durable.Access) -> None:
+def archive(folder: int, now: float, keep: float, access: durable.Access) -> Iterator[str]:
     """Of the archive, `keep` seconds after it was put there, which is when its reason was written. Raises OSError."""
     for month in durable.listing(folder) if keep else ():
         if not MONTH.fullmatch(month.name) or not month.is_dir(follow_symlinks=False):
@@ -34,23 +39,28 @@ def archive(folder: int, now: float, keep: float, access: durable.Access) -> Non
                 if one.name.endswith(scan.WHY) and _is_older(place, one, now, keep):
                     name = one.name.removesuffix(scan.WHY)
                     for file in (*scan.files(name), one.name):  # the reason last, which says that there is a message
-                        durable.unlink(place, file)
+                        if durable.is_folder(place, file):
+                            yield f"{month.name}/{file}"
+                        else:
+                            durable.unlink(place, file)
         finally:
             os.close(place)
         with suppress(OSError):
             os.rmdir(month.name, dir_fd=folder)  # when it is empty
 
 
-def lists(folder: int, now: float, keep: float, access: durable.Access) -> None:
+def lists(folder: int, now: float, keep: float, access: durable.Access) -> Iterator[str]:
     """Of the names of what is done. Raises OSError."""
     for one in durable.listing(folder):
-        if one.name.startswith(done.LIST):
+        if one.is_dir(follow_symlinks=False):
+            yield one.name
+        elif one.name.startswith(done.LIST):
             done.prune(folder, one.name, now, access)
         elif one.name.startswith(f".{done.LIST}"):
             durable.unlink(folder, one.name)  # of a crash: whoever tidies has the lock
 
 
-FOLDERS: Mapping[str, Callable[[int, float, float, durable.Access], None]] = {
+FOLDERS: Mapping[str, Callable[[int, float, float, durable.Access], Iterator[str]]] = {
     "tmp": unfinished,
     "archive": archive,
     "done": lists,

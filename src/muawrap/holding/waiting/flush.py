@@ -6,7 +6,7 @@ run itself is `ship`'s; here is what the outbox has of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 
 from muawrap import report
 from muawrap.config import Config
@@ -15,31 +15,31 @@ from muawrap.failure import TRY_AGAIN, Failure
 from muawrap.holding import settings
 from muawrap.holding.held import Held
 from muawrap.holding.settings import Keeper
-from muawrap.holding.shipping.bounce import Loss
 from muawrap.holding.shipping.road import Enough, Road
 from muawrap.holding.store.scan import Entry
 from muawrap.holding.store.spool import Spool
-from muawrap.holding.waiting import notice, resend
+from muawrap.holding.waiting import resend
 from muawrap.holding.waiting.leftovers import Leftovers
-from muawrap.holding.waiting.notice import Notice
+from muawrap.holding.waiting.notice import FACT, Notices
 from muawrap.mail import Transaction
 from muawrap.submission import wire
-from muawrap.submission.connection import Trace
 
 
 class Flush:
-    """One run: `keeper` and `road` are for `ship`; afterwards comes tell_admin()."""
+    """One run: `keeper` and `road` are for `ship`."""
 
     def __init__(self, config: Config, octets: int = 0) -> None:
         """`octets`: none is begun that would take the run beyond so many, as SIZE= counts them. Raises Failure."""
         self.keeper = settings.outbox(config)
-        self.road = Road(self._made, _smallest_first, self._tell, several=True, tidies=True)
         self._errand = Errand(config)
+        self._notices = Notices(self._errand, self.keeper)
+        self.road = Road(self._made, _smallest_first, self._notices.add, several=True, tidies=True)
         self._left = float(octets or "inf")
-        self._given_up: list[Notice] = []
 
     def _made(self, held: Held) -> Transaction | None:
         """Raises Enough, and Failure, which is never final: what we ourselves refuse now may be mended."""
+        if FACT in dict(held.envelope.facts):
+            self._notices.leaves()
         try:
             made = resend.transaction(self._errand, held)
         except Failure as failure:
@@ -50,14 +50,6 @@ class Flush:
             if self._left < 0:
                 raise Enough
         return made
-
-    def _tell(self, outcome: str, held: Held, losses: Collection[Loss]) -> None:
-        self._given_up.append(notice.of(outcome, held, losses))
-
-    def tell_admin(self, trace: Trace | None = None) -> None:
-        """Of what was given up, where there is an admin and a smart host that can be reached."""
-        if self._given_up:
-            notice.send(self._errand, self.keeper.folder, self._given_up, trace)
 
 
 class Leftover(Flush):

@@ -7,12 +7,13 @@ a try a day; what may have been sent goes to uncertain/, where keep_failed would
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from muawrap import keeping, report
@@ -25,7 +26,7 @@ from muawrap.holding.rules.schedule import Record
 from muawrap.holding.settings import Keeper
 from muawrap.holding.shipping.settling import PARKED
 from muawrap.holding.store.records import Noted
-from muawrap.holding.store.scan import Entry
+from muawrap.holding.store.scan import WHY, Entry
 from muawrap.holding.store.spool import Spool
 
 NAME = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{16}")
@@ -40,6 +41,7 @@ class Leftovers(Spool):
     ) -> None:
         """`remark` is told of each file that is left alone, and why. Raises Failure."""
         self._folder = os.path.abspath(folder)
+        _is_no_outbox(self._folder, keeper.folder)
         self._files = _listable(self._folder)
         self._remark = remark
         self._remarked: set[str] = set()
@@ -53,16 +55,39 @@ class Leftovers(Spool):
         with suppress(OSError):
             os.close(self._files)
 
+    @contextmanager
+    def lock(self) -> Iterator[bool]:
+        """As any, and the folder itself: another configuration may have another outbox for it. Raises Failure."""
+        with super().lock() as ours:
+            if ours:
+                self._lock_folder()
+            try:
+                yield ours
+            finally:
+                if ours:
+                    fcntl.flock(self._files, fcntl.LOCK_UN)
+
+    def _lock_folder(self) -> None:
+        with durable.reading(self._folder):
+            try:
+                fcntl.flock(self._files, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise Failure(
+                    f"another muawrap sends what is in {self._folder}, by way of another outbox",
+                    lead=TRY_AGAIN,
+                    advice="run it again when that has ended",
+                ) from error
+
     # -- what is there
 
     def entries(self) -> Iterator[Entry]:
         """Those that were not sent, and may be tried again; in no order."""
         with durable.reading(self._folder):
-            names = sorted(one.name for one in durable.listing(self._files))
-        for name in names:
+            names = {one.name for one in durable.listing(self._files)}
+        for name in sorted(names):
             if name in self._over or name == keeping.UNCERTAIN_FOLDER:
                 continue
-            found = self._looked_at(name)
+            found = self._looked_at(name) if name + WHY not in names else "it was put aside, and is never sent again"
             if isinstance(found, Entry):
                 yield found
             elif name not in self._remarked:
@@ -115,9 +140,9 @@ class Leftovers(Spool):
         self.set_note(entry.name, None)
 
     def fail(self, entry: Entry, why: Mapping[str, Any]) -> None:
-        """What may have been sent is put aside; what was refused stays."""
+        """What may have been sent, or was sent to some, is put aside; what was refused stays."""
         self._over.add(entry.name)
-        if why["outcome"] != PARKED:
+        if why["outcome"] != PARKED and "sent" not in why:
             now = clock.now()
             self.set_note(entry.name, Noted(Record(now, now, now + schedule.INTERVAL_MAX), str(why["reply"])))
             self._remark(f"{self._path(entry.name)}: {why['outcome']}, and left where it is: {why['reply']}")
@@ -133,7 +158,8 @@ class Leftovers(Spool):
                 durable.settle(self._files)
             finally:
                 os.close(place)
-        self._remark(f"{aside}/{entry.name}: it may have been sent, and is not sent again")
+        reason = f"it was sent to some: {why['reply']}: it" if "sent" in why else "it may have been sent, and"
+        self._remark(f"{aside}/{entry.name}: {reason} is not sent again")
         self.set_note(entry.name, None)
 
     def archive(self, entry: Entry, now: float, why: Mapping[str, Any]) -> None:
@@ -142,6 +168,16 @@ class Leftovers(Spool):
 
     def _path(self, name: str) -> str:
         return os.path.join(self._folder, name)
+
+
+def _is_no_outbox(folder: str, outbox: str) -> None:
+    """What stands in there is sent, or was put aside and is not to be sent. Raises Failure."""
+    inside, whole = os.path.realpath(folder), os.path.realpath(outbox)
+    if os.path.commonpath([inside, whole]) == whole:
+        raise Failure(
+            f"{folder} is in the outbox itself, and no folder of keep_failed",
+            advice="muawrap ship --outbox sends what waits there; what is in failed/ is not sent again by itself",
+        )
 
 
 def _listable(path: str, below: int | None = None) -> int:

@@ -51,11 +51,12 @@ def _no_session(mode: str) -> int:
     return report.failure(failure, report.Facts(), logged=False)
 
 
-def keep(errand: Errand, given: keeping.Given, failure: Failure, message_id: str) -> None:
-    """Put a message that cannot be sent now into the outbox; it is there and on disk afterwards. Raises Failure."""
-    held = made(errand, given, failure, message_id)
+def keep(errand: Errand, given: keeping.Given, failure: Failure, message_id: str) -> str:
+    """Put a message that cannot be sent now into the outbox, on disk; the name of its file. Raises Failure."""
+    held, name = made(errand, given, failure, message_id), fresh_name()
     with Spool(settings.outbox(errand.settings), errand.facts()) as spool:
-        spool.put(batchsmtp.write(held), fresh_name())
+        spool.put(batchsmtp.write(held), name)
+    return name
 
 
 def made(errand: Errand, given: keeping.Given, failure: Failure, message_id: str) -> Held:
