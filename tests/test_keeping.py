@@ -26,6 +26,7 @@ from muawrap import keeping, report
 from muawrap.failure import REFUSED, TRY_AGAIN, UNCERTAIN, Failure
 from muawrap.mail import Body, Invocation, Message
 from muawrap.reading import message as reading
+from muawrap.routing.redirect import Expansion
 from tests.support import half_loaded
 from tests.support.exim import Exim
 from tests.support.lmtp_server import LmtpServer
@@ -236,14 +237,22 @@ def test_a_message_that_was_sent_is_not_kept_and_costs_only_those_who_asked(
 # -- LMTP, where some may have it and others not
 
 
-def over_lmtp(program: Program, server: LmtpServer, folder: Path) -> Program:
+THREE = "root: a@x.example, b@x.example, c@x.example\n"
+
+
+def over_lmtp(program: Program, server: LmtpServer, folder: Path, text: str = THREE, more: str = "") -> Program:
     aliases = program.folder / "aliases"
-    aliases.write_text("root: a@x.example, b@x.example, c@x.example\n")
+    aliases.write_text(text)
     program.configure(
         f'smart_hosts = [{{ url = "lmtp://127.0.0.1:{server.port}", tls = {{ policy = "none" }} }}]\n'
-        f'{ME}keep_failed = "{folder}"\nqualify_domain = "x.example"\n[redirect]\naliases = ["{aliases}"]\n'
+        f'{ME}keep_failed = "{folder}"\nqualify_domain = "x.example"\n{more}[redirect]\naliases = ["{aliases}"]\n'
     )
     return program
+
+
+def as_smtp(recipient: str) -> bytes:
+    """MESSAGE as a batch, or as a caller of -bs says it."""
+    return b"MAIL FROM:<me@client.example>\nRCPT TO:<%s>\nDATA\n%s.\n" % (recipient.encode(), MESSAGE)
 
 
 NO, LATER = "550 5.1.1 no", "452 4.2.2 full"
@@ -291,6 +300,94 @@ def test_a_copy_is_for_those_only_who_do_not_have_it(
             assert (again.status, again.err) == (0, b"")
             have = [recipient for recipient, _ in server.deliveries]
         assert not set(have) & set(had)
+
+
+@pytest.mark.parametrize(
+    ("script", "outcomes"),
+    [
+        ({"dot b@x.example": NO}, {".": REFUSED}),
+        ({"dot b@x.example": LATER}, {".": TRY_AGAIN}),
+        ({"dot b@x.example": NO, "dot c@x.example": Drop()}, {".": REFUSED, "uncertain": UNCERTAIN}),
+        ({"dot b@x.example": LATER, "dot c@x.example": Drop()}, {".": TRY_AGAIN, "uncertain": UNCERTAIN}),
+    ],
+)
+@pytest.mark.parametrize("mode", ["-i", "-bs", "-bS"])
+def test_a_copy_has_the_outcome_of_its_own_recipients_in_every_mode(
+    program: Program, folder: Path, script: dict[str, Action | str], outcomes: dict[str, str], mode: str
+) -> None:
+    """A4, E8: what may be tried again is not called refused, nor the other way round."""
+    words, stdin = (["-i", "root"], MESSAGE) if mode == "-i" else ([mode], as_smtp("root"))
+    with LmtpServer(script) as server:
+        assert over_lmtp(program, server, folder).run(*words, stdin=stdin).status == 1
+    kept = {place: read_batch(only_file(folder / place).read_bytes()) for place in outcomes}
+    assert {place: one.facts["outcome"] for place, one in kept.items()} == outcomes
+
+
+HERE = 'local_domains = ["x.example"]\n'
+
+
+@pytest.mark.parametrize(
+    ("aliases", "final", "named", "more"),
+    [
+        ("root: ann, bob@other.example\nann: \\ann, bob@other.example\n", "ann@x.example", "\\ann@x.example", HERE),
+        (
+            "root: ann, bob@other.example\nann: bob@other.example, ann@x.example\n",
+            "ann@x.example",
+            "\\ann@x.example",
+            HERE,
+        ),
+        ("root: ann, bob@other.example\n", "ann@x.example", "ann@x.example", HERE),
+        ("root: ann, bob@other.example\nann: \\ann\n", "ann@x.example", "ann@x.example", HERE),
+        ("root: ann, bob@other.example\nann: \\ann, bob@other.example\n", "ann@x.example", "ann@x.example", ""),
+        ("root: ann@X.EXAMPLE, bob@other.example\n", "ann@X.EXAMPLE", "ann@X.EXAMPLE", HERE),
+        # A name of this host: also by its other spelling.
+        (
+            "root: ann, bob@other.example\nann: \\ann, bob@other.example\n",
+            "ann@x.example",
+            "\\ann@x.example",
+            'hostname = "x.example"\n',
+        ),
+        # Quoted; what is quoted may begin with a backslash, or hold one.
+        (
+            'root: "a>b", bob@other.example\n"a>b": \\"a>b", bob@other.example\n',
+            '"a>b"@x.example',
+            '\\"a>b"@x.example',
+            HERE,
+        ),
+        (
+            'root: "\\\\ann", bob@other.example\n"\\\\ann": \\"\\\\ann", bob@other.example\n',
+            '"\\\\ann"@x.example',
+            '\\"\\\\ann"@x.example',
+            HERE,
+        ),
+        # To admin is no better than to bob: ann is the one who is to have it.
+        (
+            "root: ann, bob@other.example\nann: \\ann\n",
+            "ann@x.example",
+            "ann@x.example",
+            'hostname = "x.example"\nadmin = "al@client.example"\n',
+        ),
+    ],
+)
+def test_a_recipient_of_a_copy_is_not_redirected_again_to_those_who_have_it(
+    program: Program, folder: Path, aliases: str, final: str, named: str, more: str
+) -> None:
+    """A4, D2: a backslash where an alias would lead on; it is no part of the address on the wire and in the log."""
+    with LmtpServer({f"dot {final}": LATER}) as server:
+        assert over_lmtp(program, server, folder, aliases, more).run("root", stdin=MESSAGE).status == 1
+        server.finished()
+        assert [one for one, _ in server.deliveries] == [b"bob@other.example"]
+    file = only_file(folder)
+    assert read_batch(file.read_bytes()).recipients == [named]
+    with LmtpServer() as server:
+        again = over_lmtp(program, server, folder, aliases, more).run("-bS", stdin=file.read_bytes())
+        (session,) = server.finished()
+    assert (again.status, again.err) == (0, b"")
+    assert [one.decode() for one, _ in server.deliveries] == [final]
+    assert f"RCPT TO:<{final}>".encode() in session.commands
+    logged = re.search(r' to=(?:(<[^ "]+)|"((?:[^"\\]|\\.)*)")', program.log.splitlines()[-1])
+    assert logged is not None
+    assert (logged[1] or re.sub(r"\\(.)", r"\1", logged[2])) == f"<{final}>"
 
 
 def test_a_part_that_cannot_be_kept_does_not_hide_the_other(program: Program, folder: Path) -> None:
@@ -354,6 +451,11 @@ def given_message(
     return keeping.Given(Invocation(sender=sender), recipients or ["c@d.example"], text, "login")
 
 
+def never(named: list[str]) -> Expansion:
+    """No routing, for what is kept as the caller gave it."""
+    raise AssertionError(named)
+
+
 def read_in(octets: bytes) -> Message:
     """A message as standard input would bring it."""
     with open(os.memfd_create("message"), "w+b", buffering=0) as file:
@@ -374,7 +476,7 @@ def test_what_is_kept_reads_back_as_the_message_that_was_read(
 ) -> None:
     """A4, F1: dots, 8-bit, NUL and every line end; whatever the note has to say, it is one line."""
     message = read_in(end.join(lines) + (end if ended else b""))
-    path = Path(keeping.keep(str(folder), given_message(message), Failure(error), message_id))
+    path = Path(keeping.keep(str(folder), given_message(message), Failure(error), message_id, never))
     octets = path.read_bytes()
     path.unlink()
     kept = read_batch(octets)
@@ -406,7 +508,7 @@ def test_keeping_takes_no_more_memory_than_sending(folder: Path) -> None:
     message = given_message(Message((), Body.spooled(file, size, size // 8, False)))
     tracemalloc.start()
     try:
-        path = keeping.keep(str(folder), message, Failure("no"), "")
+        path = keeping.keep(str(folder), message, Failure("no"), "", never)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -421,9 +523,8 @@ def test_keeping_takes_no_more_memory_than_sending(folder: Path) -> None:
 def test_every_address_reads_back(folder: Path, address: str) -> None:
     """A4."""
     text = read_in(MESSAGE)
-    kept = read_batch(
-        Path(keeping.keep(str(folder), given_message(text, [address], address), Failure("x"), "")).read_bytes()
-    )
+    path = keeping.keep(str(folder), given_message(text, [address], address), Failure("x"), "", never)
+    kept = read_batch(Path(path).read_bytes())
     assert (kept.sender, kept.recipients) == (address, [address])
 
 
@@ -442,7 +543,7 @@ def test_nobody_else_reads_it_whatever_the_umask(program: Program, folder: Path,
 def keep(folder: Path, lead: str = REFUSED) -> str:
     """Where it is kept, or the reason why it is not."""
     try:
-        return keeping.keep(str(folder), given_message(read_in(MESSAGE)), Failure("no", lead=lead), "")
+        return keeping.keep(str(folder), given_message(read_in(MESSAGE)), Failure("no", lead=lead), "", never)
     except Failure as failure:
         return str(failure)
 
@@ -746,3 +847,12 @@ def test_a_real_exim_takes_what_was_kept(program: Program, folder: Path, tmp_pat
         assert one.recipients[:2] == recipients[:2]
         assert one.recipients[2].startswith("root@")
         assert one.text == message
+
+
+def test_a_real_exim_takes_the_backslash_for_a_part_of_the_address(tmp_path: Path) -> None:
+    """D2, muawrap.toml(5): what LMTP left is for our own readers, where its recipient has such a mark."""
+    with Exim(tmp_path) as exim:
+        command = [exim.path, "-C", str(exim.folder / "exim.conf"), "-bS"]
+        subprocess.run(command, input=as_smtp("\\ann@x.example"), check=True, capture_output=True)
+        (arrived,) = exim.messages()
+    assert arrived.recipients == ["\\ann@x.example"]

@@ -3,7 +3,8 @@
 It is kept with the recipients the caller gave, so that it is routed anew when it is sent again (RULES A4). Where some
 of its final recipients have it, or may have it, that would make two of theirs: then the copy names the final recipients
 who do not have it, and one in the folder for what is uncertain those of whom nobody knows. They stand there by their
-addresses, also where they come from somebody else's .forward: the file is the caller's own, who could read that.
+addresses, also where they come from somebody else's .forward: the file is the caller's own, who could read that. A
+backslash before one stops the redirection that would bring in the others again (RULES D2).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from muawrap import addresses, report, trust
 from muawrap.batch import NOTE, transaction
 from muawrap.failure import REFUSED, TRY_AGAIN, UNCERTAIN, Failure
 from muawrap.mail import Invocation, Message
+from muawrap.routing.redirect import Expansion
 
 UNCERTAIN_FOLDER = "uncertain"
 """Below the folder: what may have been sent is nothing to be sent again without a look."""
@@ -27,6 +29,10 @@ NOTE_LIMIT = 998
 """Octets of the line of facts: what every reader of SMTP commands takes in one line; Sendmail stops at 2048."""
 _NO_FILES = os.O_DIRECTORY | os.O_CLOEXEC
 _SEARCH = getattr(os, "O_PATH", os.O_RDONLY)  # a folder that we may not list, such as one of mode 1733
+
+
+Route = Callable[[list[str]], Expansion]
+"""Who gets what is sent to these, named as a caller names them. Raises Failure."""
 
 
 class Given(NamedTuple):
@@ -38,13 +44,13 @@ class Given(NamedTuple):
     default_sender: str  # whose mail it is where no -f says so
 
 
-def keep(folder: str, given: Given, failure: Failure, message_id: str) -> str:
+def keep(folder: str, given: Given, failure: Failure, message_id: str, route: Route) -> str:
     """Write the message down, with its envelope and what became of it; the path of the file, or of two.
 
     Each stands there whole and on disk, or not at all. Raises Failure.
     """
     kept = ""
-    for part, lead in _parts(given, failure):
+    for part, lead in _parts(given, failure, route):
         try:
             path = _keep(folder, part, failure, lead, message_id)
         except Failure as trouble:
@@ -55,14 +61,34 @@ def keep(folder: str, given: Given, failure: Failure, message_id: str) -> str:
     return kept
 
 
-def _parts(given: Given, failure: Failure) -> list[tuple[Given, str]]:
+def _parts(given: Given, failure: Failure, route: Route) -> list[tuple[Given, str]]:
     """What is to be kept, for whom, and the lead that says what became of it."""
     shares = failure.shares
     if shares is None or not (shares.sent or shares.unknown):
         return [(given, failure.lead)]
-    refused = any(reason.lead == REFUSED for reason in failure.reasons)
+    refused = any(reason.lead == REFUSED for reason in _leaves(failure))
     parts = ((shares.unsent, REFUSED if refused else TRY_AGAIN), (shares.unknown, UNCERTAIN))
-    return [(given._replace(recipients=[one.address for one in whom]), lead) for whom, lead in parts if whom]
+    return [
+        (given._replace(recipients=[_alone(one.address, route) for one in whom]), lead) for whom, lead in parts if whom
+    ]
+
+
+def _leaves(failure: Failure) -> Iterator[Failure]:
+    """The failures that it sums up, and those that these sum up; itself where there are none."""
+    for reason in failure.reasons:
+        yield from _leaves(reason)
+    if not failure.reasons:
+        yield failure
+
+
+def _alone(final: str, route: Route) -> str:
+    """A final recipient so named that nobody else gets it; as it is where there is no such name (RULES D2)."""
+    for named in (final, "\\" + final):
+        with suppress(Failure):
+            reached = [one.address for one in route([named]).recipients]
+            if len(reached) == 1 and addresses.same(reached[0], final):
+                return named
+    return final
 
 
 def _keep(folder: str, given: Given, failure: Failure, lead: str, message_id: str) -> str:
