@@ -53,6 +53,7 @@ class Failure(Exception):
     status    that of sysexits.h, where stage and reply do not tell it; 0: they do
     degraded  why the hosts before this one did not take the message, for the log
     shares    who has it and who has not, where recipients differ in that; None: nobody has it, or nobody knows of any
+    absent    whether a place of a password is not here at all, and the next may be looked at
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Failure(Exception):
         self.status = status
         self.degraded: tuple[str, ...] = ()
         self.shares: Shares | None = None
+        self.absent = False
 
     def sentence(self, named: int = NAMED) -> str:
         """The failure without lead and advice; of several reasons at most `named` are told."""

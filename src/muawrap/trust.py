@@ -88,7 +88,7 @@ def _denied(path: str) -> str:
 
     Who we are is worth telling: cron, php-fpm and systemd run as users that nobody thinks of.
     """
-    who = _name(os.geteuid())
+    who = name(os.geteuid())
     path = os.path.abspath(path)
     folder = "/"
     for part in path.split("/")[1:]:
@@ -125,7 +125,8 @@ def written_by_group(status: os.stat_result) -> bool:
         return True
 
 
-def _name(uid: int) -> str:
+def name(uid: int) -> str:
+    """The login name of a user, or its number."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -136,7 +137,7 @@ def _check(path: str, status: os.stat_result, owners: Collection[int], shared: b
     if not stat.S_ISREG(status.st_mode):
         raise Failure(f"{path} is not a regular file")
     if owners and status.st_uid not in owners:
-        names = " or ".join(map(_name, sorted(owners)))
+        names = " or ".join(map(name, sorted(owners)))
         raise Failure(f"{path} belongs to uid {status.st_uid}", advice=f"it must belong to {names}")
     if status.st_mode & stat.S_IWOTH or (not shared and written_by_group(status)):
         raise Failure(f"{path} is writable by others", advice=f"chmod go-w {path}")

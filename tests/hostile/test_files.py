@@ -112,12 +112,16 @@ def predicted(use: Use, file: File, reader: int) -> str:
     owners = use.owners | ({reader} if use.login and (reader == 0 or reader >= 1000) else set())
     if owners and file.owner not in owners:
         return f"belongs to uid {file.owner}"
-    by_group = file.mode & 0o020 and (file.group != file.owner or use.secret)
+    by_group = file.mode & 0o020 and file.group != file.owner
     if file.mode & 0o002 or (by_group and not use.shared):
         return "is writable by others"
     mode, group = file.folder
     if use.folder and not mode & 0o1000 and (mode & 0o002 or (mode & 0o020 and group != 0)):
         return "which is writable by others"
+    if use.secret and file.owner not in (0, reader):
+        return "belongs to "
+    if use.secret and file.mode & 0o022:
+        return "is writable by others"
     if use.secret and file.mode & 0o004 and file.owner != 0:
         return "is readable by everybody"
     return "read"

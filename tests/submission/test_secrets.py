@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +16,13 @@ from hypothesis import strategies as st
 
 from muawrap.failure import REFUSED, TRY_AGAIN, Failure
 from muawrap.mail import Auth, Secret
-from muawrap.submission import helper, netrc, secrets
-from tests.support.need import need_module
+from muawrap.submission import helper, keyrings, netrc, secrets
+from tests.support.need import missing, need_module
 from tests.support.program import Program
 from tests.support.server import Server
+from tests.support.user import WWW_DATA
+
+OTHER_WAYS = "use password = { command = ... } or { file = ... }"
 
 
 def password(*places: Secret) -> str:
@@ -39,6 +43,11 @@ def file(path: Path, content: bytes = b"s3cret\n", mode: int = 0o600) -> Secret:
     path.write_bytes(content)
     path.chmod(mode)
     return Secret("file", str(path))
+
+
+def need_root() -> None:
+    if os.getuid() != 0:
+        missing("root, to give files away")
 
 
 # -- files
@@ -69,7 +78,29 @@ def test_a_password_file_that_everybody_can_read_is_refused_unless_it_is_roots(
     if os.getuid() == 0:
         assert password(secret) == "s3cret"
         os.chown(tmp_path / "pw", 12345, -1)
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
     assert "readable by everybody" in why_not(secret).what
+
+
+@pytest.mark.row("F4")
+@pytest.mark.parametrize("form", ["file", "netrc", "credential"])
+def test_a_secret_is_ours_or_roots(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RELIABILITY F4: whoever else owns it chooses the password; neither his group nor being root helps."""
+    need_root()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    path = tmp_path / "pw"
+    file(path, b"default login alice password s3cret", mode=0o640)
+    secret = Secret(form, "pw" if form == "credential" else str(path))
+    assert "s3cret" in password(secret)
+    os.chown(path, 12345, 8)
+    failure = why_not(secret)
+    what = "netrc" if form == "netrc" else "password"
+    assert (failure.what, failure.lead) == (f"the {what} file {path} belongs to uid 12345", REFUSED)
+    assert failure.advice == "chown it to root"
+    monkeypatch.setattr(os, "geteuid", lambda: WWW_DATA)
+    assert why_not(secret).advice == "chown it to root or www-data"
+    os.chown(path, WWW_DATA, 8)
+    assert "s3cret" in password(secret)
 
 
 def test_a_group_may_read_a_password_file(tmp_path: Path) -> None:
@@ -109,6 +140,18 @@ def test_the_first_place_that_exists_counts(tmp_path: Path, monkeypatch: pytest.
     assert failure.what.startswith("no password for alice")
     assert str(tmp_path / "none") in failure.what
     assert "PW_OF_THIS_TEST" in failure.what
+
+
+def test_a_command_that_is_not_there_is_passed_over_where_another_place_follows(tmp_path: Path) -> None:
+    """muawrap.toml(5), SECRETS: the first that exists; what is there and fails is told."""
+    nowhere, found = Secret("command", ("/no/such/pass", "show")), file(tmp_path / "pw")
+    assert password(nowhere, found) == "s3cret"
+    assert why_not(nowhere, nowhere).what.startswith("cannot run the password command /no/such/pass: ")
+    assert why_not(nowhere, Secret("file", str(tmp_path / "none"))).what == (
+        f"no password for alice: looked in the command /no/such/pass, then {tmp_path}/none"
+    )
+    assert why_not(shell("exit 1"), found).what == "the password command /bin/sh failed with exit status 1"
+    assert why_not(Secret("command", (str(tmp_path),)), found).what.endswith(": Permission denied")
 
 
 @pytest.mark.row("T7")
@@ -270,6 +313,26 @@ def test_a_password_is_looked_for_only_where_it_could_be_used(mechanisms: tuple[
     assert not secrets.needs_password(Auth("al", (), mechanisms))
 
 
+@pytest.mark.parametrize(
+    ("password", "mechanisms", "needed"),
+    [
+        (False, (), True),
+        (True, (), False),
+        (True, ("PLAIN", "XOAUTH2"), True),
+        (True, ("PLAIN",), False),
+        (False, ("OAUTHBEARER",), True),
+        (False, ("EXTERNAL",), False),
+    ],
+)
+def test_a_token_is_looked_for_only_where_it_could_be_used(
+    password: bool, mechanisms: tuple[str, ...], needed: bool
+) -> None:
+    """muawrap.toml(5), mechanisms: a token beside a password, only where it is listed."""
+    places = (Secret("literal", "x"),)
+    assert secrets.needs_token(Auth("al", places if password else (), mechanisms, token=places)) == needed
+    assert not secrets.needs_token(Auth("al", places, mechanisms))
+
+
 # -- commands
 
 
@@ -330,9 +393,7 @@ def test_a_command_that_is_missing_is_named() -> None:
 
 
 @pytest.mark.row("T8")
-@pytest.mark.parametrize(
-    "how", ["it prints nothing", "it prints and stays", "it ends and leaves a child with the pipe"]
-)
+@pytest.mark.parametrize("how", ["it prints nothing", "it prints and stays", "its child prints and stays"])
 def test_a_command_that_hangs_is_killed_with_all_its_children(
     how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -345,7 +406,7 @@ def test_a_command_that_hangs_is_killed_with_all_its_children(
         script = {
             "it prints nothing": f"{child} & wait",
             "it prints and stays": f"exec 9>{tmp_path}/alive; echo s3cret; exec >&-; sleep 1000",
-            "it ends and leaves a child with the pipe": f"{child} & echo s3cret",
+            "its child prints and stays": f"(exec 9>{tmp_path}/alive; echo s3cret; sleep 1000) & wait",
         }[how]
         failure = why_not(shell(script))
         assert "took longer than 0.5 s" in failure.what
@@ -355,6 +416,43 @@ def test_a_command_that_hangs_is_killed_with_all_its_children(
         assert poll.poll(5000), "somebody still holds the fifo"
     finally:
         os.close(alive)
+
+
+@pytest.mark.row("T8")
+def test_a_command_that_has_ended_is_not_waited_for_though_its_child_has_the_pipe(tmp_path: Path) -> None:
+    """muawrap.toml(5), SECRETS: gpg and pass leave agents behind, which stay."""
+    left = shell(f"sleep 1000 & echo $! >{tmp_path}/pid; echo s3cret")
+    try:
+        assert password(left) == "s3cret"
+    finally:
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+    failing = shell(f"sleep 1000 & echo $! >{tmp_path}/pid; echo s3cret; exit 3")
+    try:
+        assert why_not(failing).what == "the password command /bin/sh failed with exit status 3"
+    finally:
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+def test_all_that_a_command_has_printed_is_there_when_it_has_ended(tmp_path: Path) -> None:
+    """C1: to the last octet, whoever holds the pipe."""
+    script = f"sleep 1000 & echo $! >{tmp_path}/pid; head -c 60000 /dev/zero | tr '\\0' x"
+    try:
+        assert password(shell(script)) == "x" * 60000
+    finally:
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+@pytest.mark.row("T8")
+@pytest.mark.parametrize(("seconds", "limit"), [(0.2, "0.2"), (0.12345, "0.123"), (-1, "0"), (1e9, "0.5")])
+def test_who_cannot_wait_so_long_says_for_how_long(seconds: float, limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """muawrap.toml(5), timeouts.total: a command has what is left of it, and the line names that."""
+    monkeypatch.setattr(helper, "SECONDS", 0.5)
+    with pytest.raises(Failure) as caught:
+        secrets.password(Auth("alice", (shell("sleep 1000"),)), (), seconds)
+    assert caught.value.what == f"the password command /bin/sh took longer than {limit} s"
+    with pytest.raises(Failure) as caught:
+        secrets.token(Auth("alice", token=(shell("sleep 1000"),)), (), seconds)
+    assert caught.value.what == f"the token command /bin/sh took longer than {limit} s"
 
 
 # -- the keyring
@@ -378,10 +476,10 @@ def keyring_environment(program: Program, backend: str = "keyrings.alt.file.Plai
     }
 
 
-def use_keyring(program: Program, server: Server) -> None:
+def use_keyring(program: Program, server: Server, places: str = '{ keyring = "muawrap" }') -> None:
     program.configure(
-        Program.smart_hosts(server) + 'from = "me@client.example"\n'
-        '[auth]\nuser = "alice"\nallow_plaintext = true\npassword = { keyring = "muawrap" }\n'
+        f'{Program.smart_hosts(server)}from = "me@client.example"\n'
+        f'[auth]\nuser = "alice"\nallow_plaintext = true\npassword = {places}\n'
     )
 
 
@@ -402,7 +500,10 @@ def test_the_password_comes_from_the_keyring(keyring_program: Program) -> None:
 @pytest.mark.parametrize(
     ("backend", "reason"),
     [
-        ("keyrings.alt.file.PlaintextKeyring", "no password for alice: looked in the keyring (service muawrap)"),
+        (
+            "keyrings.alt.file.PlaintextKeyring",
+            "no password for alice: looked in the keyring (service muawrap); DBUS_SESSION_BUS_ADDRESS is not set",
+        ),
         ("keyring.backends.fail.Keyring", "there is no keyring here, for DBUS_SESSION_BUS_ADDRESS is not set"),
         ("no.such.backend", "the keyring cannot be used: ModuleNotFoundError"),
     ],
@@ -418,4 +519,57 @@ def test_a_keyring_without_the_password_is_a_failure_before_any_connection(
         assert result.status == 1
         assert result.sentence.startswith("sendmail: not sent, refused: ")
         assert reason in result.sentence
+        assert result.sentence.endswith(f"(cron and ssh have no session and no keyring: {OTHER_WAYS})")
         assert server.finished() == []
+
+
+def test_a_keyring_that_was_asked_in_a_session_has_no_word_on_the_session(
+    keyring_program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C7: the advice is about what is missing."""
+    environment = keyring_environment(keyring_program)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nowhere")
+    failure = why_not(Secret("keyring", "muawrap"))
+    assert failure.what == "no password for alice: looked in the keyring (service muawrap)"
+    assert failure.advice == "auth.password says where it is"
+
+
+@pytest.mark.parametrize("backend", ["keyring.backends.fail.Keyring", "keyring.backends.SecretService.Keyring"])
+def test_without_a_keyring_the_next_place_is_looked_at(keyring_program: Program, backend: str) -> None:
+    """muawrap.toml(5), SECRETS: the first that exists; one configuration for the desktop and for its cron."""
+    secret = file(keyring_program.folder / "pw")
+    with Server(users={"alice": "s3cret"}) as server:
+        use_keyring(keyring_program, server, f'[{{ keyring = "muawrap" }}, {{ file = "{secret.value}" }}]')
+        environment = keyring_environment(keyring_program, backend)
+        result = keyring_program.run("you@example.net", stdin=b"hello\n", env=environment)
+        assert (result.status, result.err) == (0, b"")
+        assert [session.authenticated for session in server.finished()] == ["alice"]
+        (keyring_program.folder / "pw").unlink()
+        result = keyring_program.run("you@example.net", stdin=b"hello\n", env=environment)
+    assert (
+        f"looked in the keyring (service muawrap), then {secret.value}; DBUS_SESSION_BUS_ADDRESS is not set"
+        in result.sentence
+    )
+
+
+def test_an_answer_of_the_keyring_that_is_no_password_is_told(keyring_program: Program) -> None:
+    """RULES A3: more than any password, and no traceback."""
+    environment = keyring_environment(keyring_program)
+    store = f"import keyring; keyring.set_password('muawrap', 'alice', 's' * {keyrings.LIMIT})"
+    subprocess.run([sys.executable, "-c", store], env=environment, check=True, timeout=60)
+    with Server(users={"alice": "s3cret"}) as server:
+        use_keyring(keyring_program, server)
+        result = keyring_program.run("you@example.net", stdin=b"hello\n", env=environment)
+        assert server.finished() == []
+    assert f"the keyring answered with more than {keyrings.LIMIT} octets" in result.sentence
+    assert result.sentence.endswith(f"({OTHER_WAYS})")
+
+
+def test_the_keyring_has_no_more_time_than_is_left(keyring_program: Program) -> None:
+    """muawrap.toml(5), timeouts.total."""
+    with pytest.raises(Failure) as caught:
+        secrets.password(Auth("alice", (Secret("keyring", "muawrap"),)), (), 0)
+    assert caught.value.what == "the keyring did not answer within 0 s"
+    assert caught.value.lead == TRY_AGAIN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import time
@@ -14,16 +15,17 @@ from muawrap.admin.screen import complain
 from muawrap.config import Config, hosts_for, load
 from muawrap.failure import Failure
 from muawrap.mail import Secret, SmartHost
-from muawrap.submission import keyrings, secrets
+from muawrap.submission import discovery, keyrings, secrets, smarthosts
 
 
 class Wanted(NamedTuple):
-    """One secret that the configuration names: of whom, where it may be, and for which hosts."""
+    """One secret that the configuration names: of whom, where it may be, and for which host."""
 
     what: str  # password or token
     user: str
     places: tuple[Secret, ...]
-    hosts: tuple[str, ...] = ()
+    host: SmartHost | None = None  # where that matters: a netrc has a password for each
+    is_asked_for: bool = True  # by a delivery; else no mechanism that may be used has a use for it
 
     def __str__(self) -> str:
         return f"{self.what} of {self.user}"
@@ -45,6 +47,7 @@ def command(given: str | None, user: str | None, service: str | None, action: st
     set asks twice, or reads one line where standard input is no terminal. test looks for every password and token as
     a delivery would, and says where it was found, and how long that took.
     """
+    secrets.no_core()
     try:
         if action == "test":
             raise SystemExit(not _test(_wanted(given, user, service)))
@@ -58,6 +61,11 @@ def command(given: str | None, user: str | None, service: str | None, action: st
 def _set(entry: Wanted) -> str:
     password = _typed(entry)
     _keyring(lambda keyring: keyring.set_password(entry.services[0], entry.user, password))
+    if keyrings.password(entry.services[0], entry.user) != password:
+        raise Failure(
+            f"the {entry} was put into {secrets.place(entry.places[0])}, which has not kept it",
+            advice="python3 -m keyring --list-backends tells the back ends, and PYTHON_KEYRING_BACKEND chooses one",
+        )
     return f"the {entry} is now in {secrets.place(entry.places[0])}"
 
 
@@ -69,32 +77,69 @@ def _delete(entry: Wanted) -> str:
 
 
 def _test(found: list[Wanted]) -> bool:
-    """Whether all of them are where they should be."""
+    """Whether a delivery would find all it asks for. Raises Failure where it asks for nothing of that."""
+    asked = [one for one in found if one.is_asked_for]
+    if not asked:
+        whose = " and ".join(dict.fromkeys(str(one) for one in found))
+        raise Failure(f"no delivery asks for the {whose}", advice="auth.mechanisms names none that uses it")
     good = True
-    for one in found:
-        begin = time.monotonic()
+    done: set[tuple[Wanted, tuple[str, ...]]] = set()
+    for one in asked:
         try:
-            place = secrets.find(one.places, secrets.Asked(one.what, one.user, one.hosts)).place
+            hosts = _names(one.host)
         except Failure as failure:
-            good = False
-            failure.what = f"{one}: {failure.what}"
-            complain(failure)
-        else:
-            click.echo(report.printable(f"{one}: found in {place}, {time.monotonic() - begin:.2f} s"))
+            good = _told(str(one), failure)
+            continue
+        for names in hosts:
+            question = (one._replace(host=None), names)
+            if question not in done:
+                done.add(question)
+                good = _is_found(one, names) and good
     return good
 
 
+def _is_found(one: Wanted, names: tuple[str, ...]) -> bool:
+    """Whether it is, which is told; `names` are those of the host, where it matters."""
+    label = f"{one} for {' or '.join(names)}" if names else str(one)
+    begin = time.monotonic()
+    try:
+        place = secrets.find(one.places, secrets.Asked(one.what, one.user, names)).place
+    except Failure as failure:
+        return _told(label, failure)
+    click.echo(report.printable(f"{label}: found in {place}, {time.monotonic() - begin:.2f} s"))
+    return True
+
+
+def _told(label: str, failure: Failure) -> bool:
+    """False, for it was not found."""
+    complain(Failure(f"{label}: {failure}", advice=failure.advice))
+    return False
+
+
+def _names(host: SmartHost | None) -> list[tuple[str, ...]]:
+    """What each endpoint of a host may be called, as a delivery has it from DNS. Raises Failure."""
+    if host is None:
+        return [()]
+    found = discovery.endpoints(host) if smarthosts.is_discovered(host) else [host]
+    return [one.names or (one.host,) for one in found]
+
+
 def wanted(config: Config) -> list[Wanted]:
-    """Every password and token that the configuration names, each once."""
-    pairs = [(None, None), *((None, one) for one in config.accounts), *((one, None) for one in config.routes)]
+    """Every password and token that the configuration names, each once; of a netrc, once for each host."""
+    pairs = itertools.product((None, *config.routes), (None, *config.accounts))
     hosts: list[SmartHost] = [host for route, account in pairs for host in hosts_for(config, route, account)]
     hosts += [host for hold in config.holds.values() for host in hold.hosts]
-    found: dict[Wanted, list[str]] = {}
+    found: dict[Wanted, None] = {}
     for host in hosts:
-        for what, places in ("password", host.auth.password), ("token", host.auth.token):
+        auth = host.auth
+        for what, places, is_asked_for in (
+            ("password", auth.password, secrets.needs_password(auth)),
+            ("token", auth.token, secrets.needs_token(auth)),
+        ):
+            own = host if any(place.form == "netrc" for place in places) else None
             if places:
-                found.setdefault(Wanted(what, host.auth.user, places), []).extend((host.host, *host.names))
-    return [one._replace(hosts=tuple(dict.fromkeys(names))) for one, names in found.items()]
+                found[Wanted(what, auth.user, places, own, is_asked_for)] = None
+    return list(found)
 
 
 def _wanted(given: str | None, user: str | None, service: str | None) -> list[Wanted]:
@@ -118,7 +163,7 @@ def _entry(given: str | None, user: str | None, service: str | None) -> Wanted:
     )
     if not entries:
         raise Failure(
-            "; ".join(f"the {one} is not kept in the keyring, but in {_places(one)}" for one in found),
+            "; ".join(dict.fromkeys(f"the {one} is not kept in the keyring, but in {_places(one)}" for one in found)),
             advice="change it there",
         )
     if len(entries) > 1:

@@ -12,7 +12,8 @@ from muawrap.mail import Auth, Secret
 
 LIMIT = 64 * 1024  # octets of output or file; a password is one line
 
-_WITHOUT_PASSWORD = ("EXTERNAL", "OAUTHBEARER", "XOAUTH2")
+_BY_TOKEN = ("OAUTHBEARER", "XOAUTH2")
+_WITHOUT_PASSWORD = ("EXTERNAL", *_BY_TOKEN)
 
 
 class Asked(NamedTuple):
@@ -21,6 +22,7 @@ class Asked(NamedTuple):
     what: str  # password or token, as in auth
     user: str
     hosts: tuple[str, ...] = ()  # the names of the smart host, for netrc
+    seconds: float = float("inf")  # that can be waited for a command or the keyring, which have their own limit, too
 
 
 class Found(NamedTuple):
@@ -39,33 +41,47 @@ def needs_password(auth: Auth) -> bool:
     return bool(auth.password) and (not listed or any(name not in _WITHOUT_PASSWORD for name in listed))
 
 
-def password(auth: Auth, hosts: tuple[str, ...] = ()) -> str:
+def needs_token(auth: Auth) -> bool:
+    """Whether a mechanism that may be used wants a token: beside a password, only where it is listed."""
+    listed = auth.mechanisms
+    return bool(auth.token) and (any(name in _BY_TOKEN for name in listed) if listed else not auth.password)
+
+
+def password(auth: Auth, hosts: tuple[str, ...] = (), seconds: float = float("inf")) -> str:
     """The password from the first place of auth.password that has one. Raises Failure."""
-    return find(auth.password, Asked("password", auth.user, hosts)).secret
+    return find(auth.password, Asked("password", auth.user, hosts, seconds)).secret
 
 
-def token(auth: Auth, hosts: tuple[str, ...] = ()) -> str:
+def token(auth: Auth, hosts: tuple[str, ...] = (), seconds: float = float("inf")) -> str:
     """The token from the first place of auth.token that has one. Raises Failure."""
-    return find(auth.token, Asked("token", auth.user, hosts)).secret
+    return find(auth.token, Asked("token", auth.user, hosts, seconds)).secret
 
 
 def find(secrets: tuple[Secret, ...], asked: Asked) -> Found:
     """The first that exists, and its first line. Raises Failure."""
-    _no_core()
-    for secret in secrets:
-        found = _FORMS[secret.form](secret, asked)
+    no_core()
+    for number, secret in enumerate(secrets, 1):
+        try:
+            found = _FORMS[secret.form](secret, asked)
+        except Failure as failure:
+            if failure.absent and number < len(secrets):
+                continue
+            raise
         if found is not None:
             line = found.split("\n")[0].removesuffix("\r")
             if not line or "\0" in line:
                 raise Failure(f"the {asked.what} from {place(secret)} is {'not text' if line else 'empty'}")
             return Found(place(secret), line)
-    raise Failure(
-        f"no {asked.what} for {asked.user}: looked in {', then '.join(place(secret) for secret in secrets)}",
-        advice=f"auth.{asked.what} says where it is",
-    )
+    what = f"no {asked.what} for {asked.user}: looked in {', then '.join(place(secret) for secret in secrets)}"
+    if any(secret.form == "keyring" for secret in secrets):
+        from muawrap.submission import keyrings
+
+        if not keyrings.has_session():  # then a back end without any, such as a file, has been asked
+            raise keyrings.without_session(what)
+    raise Failure(what, advice=f"auth.{asked.what} says where it is")
 
 
-def _no_core() -> None:
+def no_core() -> None:
     """From now on a crash leaves no image of us, where the system lets us say so; a password would be in it.
 
     The limit is one octet, not none: that also stops an image that is piped to a handler (core(5)), which a limit of
@@ -123,7 +139,10 @@ def _netrc(secret: Secret, asked: Asked) -> str | None:
 
 
 def _read(path: str, what: str) -> str | None:
-    """The text of a file that holds a secret; None where there is no such file. Raises Failure."""
+    """The text of a file that holds a secret; None where there is no such file. Raises Failure.
+
+    It is root's or our own: whoever else owns it could put another password there.
+    """
     try:
         contents = trust.read(path, limit=LIMIT)
     except (FileNotFoundError, NotADirectoryError):
@@ -131,6 +150,9 @@ def _read(path: str, what: str) -> str | None:
     except Failure as failure:
         failure.advice = _group_that_may_read(path, failure) or failure.advice
         raise
+    if contents.owner not in (0, os.geteuid()):
+        names = " or ".join(dict.fromkeys((trust.name(0), trust.name(os.geteuid()))))
+        raise Failure(f"the {what} file {path} belongs to {trust.name(contents.owner)}", advice=f"chown it to {names}")
     trust.must_be_secret(contents, path, f"{what} file")
     return contents.text
 
@@ -153,7 +175,7 @@ def _group_that_may_read(path: str, failure: Failure) -> str:
 def _keyring(secret: Secret, asked: Asked) -> str | None:
     from muawrap.submission import keyrings
 
-    return keyrings.password(str(secret.value), asked.user)
+    return keyrings.password(str(secret.value), asked.user, asked.seconds)
 
 
 def _command(secret: Secret, asked: Asked) -> str | None:
@@ -162,15 +184,16 @@ def _command(secret: Secret, asked: Asked) -> str | None:
 
     words = list(secret.value) if not isinstance(secret.value, str) else [secret.value]
     try:
-        status, output = helper.run(words, LIMIT)
+        status, output = helper.run(words, LIMIT, seconds=asked.seconds)
     except TimeoutError:
-        raise Failure(
-            f"the {asked.what} command {words[0]} took longer than {helper.SECONDS} s", lead=TRY_AGAIN
-        ) from None
+        limit = helper.bounded(asked.seconds)
+        raise Failure(f"the {asked.what} command {words[0]} took longer than {limit:.3g} s", lead=TRY_AGAIN) from None
     except OverflowError:
         raise Failure(f"the {asked.what} command {words[0]} printed more than {LIMIT} octets") from None
     except OSError as error:
-        raise Failure(f"cannot run the {asked.what} command {words[0]}: {error.strerror}") from error
+        failure = Failure(f"cannot run the {asked.what} command {words[0]}: {error.strerror}")
+        failure.absent = isinstance(error, (FileNotFoundError, NotADirectoryError))
+        raise failure from error
     if status:
         ended = f"exit status {status}" if status > 0 else f"signal {-status}"
         lead = TRY_AGAIN if status == os.EX_TEMPFAIL else REFUSED
