@@ -141,6 +141,7 @@ class WiredOpening(Opening):
     def __init__(self, host: SmartHost, sockets: list[Wired], password: str = "") -> None:
         self.host = host
         self.end = float("inf")
+        self.known = {}
         self.password, self.token = password, ""
         self.failure = None
         self.dial = None

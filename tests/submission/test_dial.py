@@ -59,6 +59,15 @@ def test_a_dead_address_costs_a_quarter_of_a_second(monkeypatch: pytest.MonkeyPa
         assert dial.STAGGER <= time.monotonic() - began < 2
 
 
+def test_a_connection_that_timeouts_total_cuts_short_tells_how_long_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A3: not timeouts.connect, which nobody has waited for."""
+    with silent() as dead:
+        monkeypatch.setattr(smarthosts, "addresses", lambda host: [dead])
+        cut = Dial(smart_host(25, timeouts=Timeouts(connect=30, total=0.3)), end=time.monotonic() + 0.3)
+        with pytest.raises(Failure, match=r"no answer within 0(\.[0-9]+)? s"):
+            cut.connected()
+
+
 def test_a_refused_address_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """RULES C5: the next one is tried at once."""
     monkeypatch.setattr(dial, "STAGGER", 60)

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import dns.resolver
 import pytest
 
 from muawrap import config
@@ -90,6 +91,20 @@ def test_tls_at_once_comes_before_starttls_whatever_the_priorities(serve: Serve)
         "submission://c.client.example:2587",
         "submission://d.client.example:587",
     ]
+
+
+def test_port_465_is_tls_at_once_whatever_service_names_it(serve: Serve) -> None:
+    """RFC 8314, 3.3: such a server waits for a handshake while we wait for its greeting; the others are as ever."""
+    serve(
+        {STARTTLS: ["SRV 0 1 465 a.client.example.", "SRV 1 1 587 b.client.example.", "SRV 2 1 465 c.client.example."]}
+    )
+    assert places(srv()) == [
+        "submissions://a.client.example:465",
+        "submission://b.client.example:587",
+        "submissions://c.client.example:465",
+    ]
+    [first, *_] = discovery.endpoints(srv())
+    assert first.names == ("a.client.example", DOMAIN)  # the certificate is asked for the same as ever
 
 
 def test_an_endpoint_keeps_what_is_set_for_its_entry_and_tells_its_record(serve: Serve) -> None:
@@ -655,9 +670,31 @@ def test_the_program_finds_its_host_by_mx_and_shows_how(program: Program, own_ad
 
 
 @pytest.mark.parametrize(
+    ("text", "servers"),
+    [
+        (b"nameserver nonsense\nnameserver 127.0.0.2\n", ["127.0.0.2"]),
+        (b"nameserver\nnameserver 127.0.0.2 # ours\nnameserver https://dns.example\n", ["127.0.0.2"]),
+        (b"search a..b\ndomain " + b"x" * 300 + b"\n\xff\xfe\nnameserver ::1\n", ["::1"]),
+        (b"nameserver nonsense\n", ["127.0.0.1"]),
+        (b"", ["127.0.0.1"]),
+        (None, ["127.0.0.1"]),
+    ],
+)
+def test_a_bad_line_of_resolv_conf_spoils_no_other(
+    text: bytes | None, servers: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S13: it is skipped, as the C library does it, and where none is left the local name server is asked."""
+    file = tmp_path / "resolv.conf"
+    if text is not None:
+        file.write_bytes(text)
+    monkeypatch.setattr(lookup, "CONFIGURATION", str(file))
+    assert [str(server) for server in lookup.resolver(dns.resolver).nameservers] == servers
+
+
+@pytest.mark.parametrize(
     ("resolv_conf", "words"),
     [
-        ("nameserver nonsense\n", "client.example: the resolver cannot be used: nameserver nonsense is not "),
+        ("nameserver nonsense\n", "client.example: no name server "),
         ("options timeout:0\n", "client.example: no name server "),
         ("nameserver {address}\noptions timeout:0 attempts:9\n", "client.example: no name server "),
     ],

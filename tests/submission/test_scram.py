@@ -31,6 +31,8 @@ from tests.support.scram import scram as serving
 from tests.support.server import Server
 
 USERS = {"alice": "s3cret"}
+UNSEEN = "it refused before it saw the password: the user is unknown, or the server has no SCRAM for it"
+OTHER_BINDING = ", or knows another channel binding only"
 
 
 def clear(server: Server, **fields: Any) -> SmartHost:
@@ -252,11 +254,15 @@ def test_it_is_bound_to_the_certificate(
 
 
 def over_tls(
-    authority: Authority, tmp_path: Path, offered: tuple[str, ...], listed: tuple[str, ...] = (), **fields: Any
+    authority: Authority,
+    tmp_path: Path,
+    offered: tuple[str, ...],
+    listed: tuple[str, ...] = (),
+    script: dict[str, str] | None = None,
+    **fields: Any,
 ) -> tuple[Server, SmartHost]:
-    server = Server(
-        users=USERS, mechanisms=offered, exchanges=serving(**fields), context=authority.server_context("127.0.0.1")
-    )
+    context = authority.server_context("127.0.0.1")
+    server = Server(script or {}, users=USERS, mechanisms=offered, exchanges=serving(**fields), context=context)
     ca_file = authority.ca_file(tmp_path / "ca.pem")
     return server, smart_host(server, "submission", ca_file=ca_file, auth=login(mechanisms=listed))
 
@@ -280,6 +286,7 @@ def test_whoever_takes_plus_from_the_offer_is_noticed(authority: Authority, tmp_
     with server:
         failure = failure_of(offer(host))
     assert failure.what == "the server says server-does-support-channel-binding"
+    assert failure.advice == "the server offers -PLUS, and not to us: somebody, or a proxy, stands between"
     server, host = over_tls(authority, tmp_path, ("SCRAM-SHA-256", "PLAIN"))
     with server:
         assert deliver(offer(host)).user == "alice"
@@ -303,7 +310,7 @@ def test_a_server_that_binds_in_another_way_says_so(authority: Authority, tmp_pa
         failure = failure_of(offer(host))
         [session] = server.finished()
     assert failure.what == "the server says unsupported-channel-binding-type"
-    assert failure.advice == ('it may know another channel binding only: auth.mechanisms = ["SCRAM-SHA-256"]')
+    assert failure.advice == f'{UNSEEN}{OTHER_BINDING}; try auth.mechanisms = ["SCRAM-SHA-256"]'
     assert not any(b",p=" in base64.b64decode(answer) for answer in session.commands[4:-1])
 
 
@@ -316,6 +323,46 @@ def test_such_a_server_is_asked_without_a_binding_then(authority: Authority, tmp
     said = [command.split() for command in session.commands if command.startswith(b"AUTH")]
     assert [words[1] for words in said] == [b"SCRAM-SHA-256-PLUS", b"SCRAM-SHA-256"]
     assert base64.b64decode(said[1][2]).startswith(b"n,,n=alice")
+
+
+@pytest.mark.row("T4")
+@pytest.mark.parametrize(
+    ("others", "way"), [(("CRAM-MD5", "LOGIN", "PLAIN"), "PLAIN"), (("LOGIN",), "LOGIN"), ((), "")]
+)
+@pytest.mark.parametrize("script", [{}, {"AUTH": "535 5.7.8 no"}])
+def test_nothing_but_scram_follows_a_binding_that_is_refused(
+    script: dict[str, str], others: tuple[str, ...], way: str, authority: Authority, tmp_path: Path
+) -> None:
+    """C1: the password never goes out by a weaker mechanism unasked; the advice names the list that allows it."""
+    server, host = over_tls(
+        authority, tmp_path, ("SCRAM-SHA-256-PLUS", *others), script=script, known_bindings=(b"tls-exporter",)
+    )
+    with server:
+        failure = failure_of(offer(host))
+        [session] = server.finished()
+    assert (failure.stage, failure.lead) == (Stage.AUTH, REFUSED)
+    allowing = f'; try auth.mechanisms = ["{way}"]' if way else ""
+    assert failure.advice == f"{UNSEEN}{OTHER_BINDING}{allowing}"
+    [command] = [command for command in session.commands if command.startswith(b"AUTH")]
+    assert command.startswith(b"AUTH SCRAM-SHA-256-PLUS ")
+
+
+@pytest.mark.parametrize(("others", "way"), [(("LOGIN", "PLAIN"), "PLAIN"), (("SCRAM-SHA-1", "CRAM-MD5"), "")])
+def test_a_refusal_before_any_proof_is_not_about_the_password(others: tuple[str, ...], way: str) -> None:
+    """A3: Dovecot with {SHA512-CRYPT} has no SCRAM for the user, and says 535 to the first message; once, as ever."""
+    with Server({"AUTH": "535 5.7.8 no"}, users=USERS, mechanisms=("SCRAM-SHA-256", *others)) as server:
+        failure = failure_of(offer(clear(server)))
+        [session] = server.finished()
+    allowing = f'; try auth.mechanisms = ["{way}"]' if way else ""
+    assert (failure.lead, failure.advice) == (REFUSED, UNSEEN + allowing)
+    assert sum(command.startswith(b"AUTH") for command in session.commands) == 1
+
+
+def test_a_refusal_of_the_proof_is_about_the_password() -> None:
+    """A3: then user and password are what does not fit."""
+    with Server(users=USERS, mechanisms=("SCRAM-SHA-256", "PLAIN"), exchanges=serving()) as server:
+        failure = failure_of(offer(clear(server)._replace(auth=login("wrong", allow_plaintext=True))))
+    assert failure.advice.startswith("look at auth.user and auth.password")
 
 
 def test_a_wrong_password_is_no_matter_of_the_binding(authority: Authority, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ STAGGER = 0.25
 """Seconds an address has to itself before the next one is tried beside it (RFC 8305, 5); less where time is short."""
 
 _NO_ADDRESS = "the name has no address"
+_OF_A_FAMILY = "family and source_address decide which addresses are tried"
 _FAMILIES = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 _NAMES = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
 
@@ -39,8 +40,12 @@ class Dial:
     """
 
     def __init__(self, host: SmartHost, end: float = float("inf")) -> None:
+        begun = time.monotonic()
+        self.deadline = min(begun + host.timeouts.connect, end)
+        if end < begun + host.timeouts.connect:  # then sentences tell what timeouts.total leaves
+            left = round(max(0.0, end - begun), 2)
+            host = host._replace(timeouts=host.timeouts._replace(connect=left))
         self.host = host
-        self.deadline = min(time.monotonic() + host.timeouts.connect, end)
         self.proxy: Proxy | None = None
         self._target = host
         self._begun = 0.0  # when the latest attempt began
@@ -49,7 +54,7 @@ class Dial:
         self._attempts: dict[int, tuple[socket.socket, Address]] = {}  # by descriptor
         self._reasons: list[tuple[Address, str]] = []
         self._problem = 0  # the errno of the latest of them
-        self._advice = "is the network up, and is this the right port?"
+        self._advice = "is the network up, and is this the right port?"  # where they are all the same
         self._failure: Failure | None = None
         self._resolving = _thread.allocate_lock()
         if host.is_local:
@@ -58,6 +63,7 @@ class Dial:
             from muawrap.submission import socks
 
             self.proxy = socks.proxy(host.proxy)
+            self._advice = "proxy names it"
             self._target = host._replace(host=self.proxy.host, port=self.proxy.port)
         self._resolving.acquire()
         if smarthosts.is_literal(self._target):
@@ -75,7 +81,10 @@ class Dial:
             self._stagger = min(STAGGER, self.host.timeouts.connect / (2 * len(self._waiting) or 1))
             self._next()
         except Failure as failure:
-            self._failure = failure if self.proxy is None else self._failed(failure.what, failure.lead)
+            if self.proxy is not None:
+                advice = failure.advice if failure.advice == _OF_A_FAMILY else ""  # others are about a smart host
+                failure = self._failed(failure.what, failure.lead, advice)
+            self._failure = failure
         finally:
             self._resolving.release()
 
@@ -91,7 +100,7 @@ class Dial:
                 lead=REFUSED if literal else TRY_AGAIN,
                 stage=Stage.CONNECT,
                 host=str(self.host),
-                advice="family and source_address decide which addresses are tried",
+                advice=_OF_A_FAMILY,
             )
         return left
 
@@ -207,15 +216,14 @@ class Dial:
             made.close()
         self._attempts.clear()
 
-    def _failed(self, what: str = "", lead: str = TRY_AGAIN) -> Failure:
+    def _failed(self, what: str = "", lead: str = TRY_AGAIN, advice: str = "") -> Failure:
         """The reason, or that of each address where they differ."""
-        advice = ""
         if not what and len({reason for _, reason in self._reasons}) == 1:
             what, advice = self._reasons[0][1], self._advice
         what = what or ", ".join(f"{address}: {reason}" for address, reason in self._reasons)
         if self.proxy is not None:
             why = f"the proxy {self.proxy} cannot be reached: {what or _NO_ADDRESS}"
-            return Failure(why, lead=lead, stage=Stage.CONNECT, host=str(self.host), advice="proxy names it")
+            return Failure(why, lead=lead, stage=Stage.CONNECT, host=str(self.host), advice=advice or "proxy names it")
         return Failure(what or _NO_ADDRESS, lead=lead, stage=Stage.CONNECT, host=str(self.host), advice=advice)
 
 

@@ -1,7 +1,8 @@
 """The endpoints that DNS has for a srv:// or mx:// entry of smart_hosts, in the order in which they are tried.
 
 srv://domain (RFC 6186, RFC 8314): the SRV records of _submissions._tcp.domain, TLS at once, then those of
-_submission._tcp.domain, STARTTLS; each in the order of RFC 2782: priority, and by weight within.
+_submission._tcp.domain, STARTTLS, but TLS at once at port 465, where nothing else is ever spoken (RFC 8314, 3.3); each
+in the order of RFC 2782: priority, and by weight within.
 mx://domain (RFC 5321, 5.1): its MX records by preference, equal ones shuffled; without any, the domain itself.
 """
 
@@ -24,6 +25,7 @@ LIMIT = 32
 """Endpoints of one answer that are tried; an answer may hold thousands, and each may take timeouts.connect."""
 
 MX_PORT = schema.PORTS["smtp"]
+TLS_PORT = schema.PORTS["submissions"]
 
 
 class Endpoint(NamedTuple):
@@ -92,8 +94,9 @@ def _usable(entry: SmartHost, scheme: str, answer: Answer) -> Iterator[Endpoint]
     for record in answer.records.processing_order():
         name, port = _target(record)
         if name and port:
+            at_once = scheme == "submission" and port == TLS_PORT
             text = f"{answer.question.name} {answer.question.kind} {record.to_text()}"
-            yield Endpoint(_at(entry, scheme, name, port), text)
+            yield Endpoint(_at(entry, "submissions" if at_once else scheme, name, port), text)
 
 
 def _target(record: Any) -> tuple[str, int]:

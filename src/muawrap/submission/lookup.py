@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 from muawrap import extras
 from muawrap.failure import TRY_AGAIN, Failure
 
+CONFIGURATION = "/etc/resolv.conf"
 LOCAL = "127.0.0.1"  # whom resolv.conf(5) has asked where no name server is named
 SHORTEST_TRY = 1.0  # seconds a name server has at least for one answer, whatever resolv.conf says
 
@@ -82,7 +84,7 @@ def resolver(dns: ModuleType) -> Any:
     try:
         made = dns.Resolver(configure=False)
         try:
-            made.read_resolv_conf("/etc/resolv.conf")
+            made.read_resolv_conf(io.StringIO(_understood(dns)))
         except dns.NoResolverConfiguration:
             made.nameservers = [LOCAL]
         made.timeout = max(made.timeout, SHORTEST_TRY)
@@ -90,6 +92,19 @@ def resolver(dns: ModuleType) -> Any:
     except Exception as error:  # whatever somebody has written there
         advice = "look at /etc/resolv.conf, and at the hostname"
         raise Failure(f"the resolver cannot be used: {error}", lead=TRY_AGAIN, advice=advice) from error
+
+
+def _understood(dns: ModuleType) -> str:
+    """The lines of resolv.conf(5) that count here. As with the C library, no line spoils another one."""
+    try:
+        with open(CONFIGURATION, encoding="ascii", errors="replace") as file:
+            return "".join(line for line in file if _counts(dns, *line.split()[:2]))
+    except OSError:
+        return ""
+
+
+def _counts(dns: ModuleType, key: str = "", value: str = "") -> bool:
+    return key == "options" or (key == "nameserver" and dns.dns.inet.is_address(value))
 
 
 def _answer(dns: ModuleType, asked: Any, question: Question, seconds: float) -> Answer:

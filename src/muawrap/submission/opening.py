@@ -9,19 +9,25 @@ from muawrap.mail import SmartHost
 from muawrap.submission import secrets
 from muawrap.submission.dial import Dial
 
+Known = dict[tuple[object, ...], str | Failure]
+"""What became of looking for each secret. It may take half a minute, and a delivery may have many hosts."""
+
 
 class Opening:
     """One smart host about to be talked to; `failure` says why it cannot be.
 
     It is made before smtplib and ssl are loaded, so that the network works while they are. Without `begin` the
-    connection is begun when it is taken, for those who want to know how long it takes.
+    connection is begun when it is taken, for those who want to know how long it takes. `known` is what the hosts
+    before have found out about secrets, and learns what this one finds out.
     """
 
-    def __init__(self, host: SmartHost, begin: bool = True) -> None:
+    def __init__(self, host: SmartHost, begin: bool = True, known: Known | None = None) -> None:
         self.host = host
         total = host.timeouts.total
         self.end = time.monotonic() + total if total else float("inf")
+        self.known: Known = {} if known is None else known
         self.password = self.token = ""
+        self._looked = 0.0  # seconds that looking for secrets took
         self.failure: Failure | None = None
         self.dial: Dial | None = None
         stage = Stage.AUTH
@@ -41,9 +47,33 @@ class Opening:
         """The password, or the token where nothing else can be used: it may take a while, or not be there."""
         auth = self.host.auth
         if secrets.needs_password(auth):
-            self.password = secrets.password(auth, self.names)
-        elif auth.token:
-            self.token = secrets.token(auth, self.names)
+            self.password = self.find("password")
+        elif secrets.needs_token(auth):
+            self.token = self.find("token")
+
+    def find(self, what: str) -> str:
+        """The password or the token, within `timeouts.total`. Raises Failure, without stage and host."""
+        auth = self.host.auth
+        look, places = (secrets.token, auth.token) if what == "token" else (secrets.password, auth.password)
+        names = self.names if any(place.form == "netrc" for place in places) else ()  # the others know no hosts
+        key = (what, auth.user, places, names, self.host.timeouts.total)
+        if key not in self.known:
+            began = time.monotonic()
+            try:
+                self.known[key] = look(auth, self.names, self.end - began)
+            except Failure as failure:
+                self.known[key] = failure
+            self._looked += time.monotonic() - began
+        found = self.known[key]
+        if isinstance(found, Failure):
+            raise found
+        return found
+
+    def explain(self, failure: Failure) -> None:
+        """Say so where it was the secret that took up most of `timeouts.total`, and not the host."""
+        total = self.host.timeouts.total
+        if total and time.monotonic() >= self.end and self._looked > total / 2:
+            failure.advice = f"looking for the secret took {self._looked:.3g} s of timeouts.total"
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 from muawrap.failure import REFUSED, Failure, Stage
 from muawrap.mail import SmartHost
-from muawrap.submission import sasl, secrets, tls
+from muawrap.submission import sasl, tls
 from muawrap.submission.connection import Connection, Trace
 from muawrap.submission.opening import Opening
 
 _TLS_IS_NEEDED = "AUTH goes over verified TLS only: use submissions:// or submission://, or auth.allow_plaintext"
-_TLS_AT_ONCE = "submissions:// is TLS at once; tls.policy decides"
+_AT_ONCE = "submissions:// is TLS at once; "
+_POLICY, _FINGERPRINT = "tls.policy decides", "tls.fingerprint wants TLS, whatever tls.policy says"
 _VERIFIED_IS_NEEDED = "with tls.verify = false AUTH needs auth.allow_plaintext; better name the tls.fingerprint"
 
 Make = Callable[[SmartHost, str, Trace | None, float], Connection]
@@ -48,9 +49,12 @@ def ready(opening: Opening, hostname: str, trace: Trace | None, make: Make = Con
             return connection
         except BaseException as error:
             connection.leave()
-            if isinstance(error, Failure) and error.stage is Stage.CONNECT and broken.stage is not None:
+            if not isinstance(error, Failure):
+                raise
+            opening.explain(error)
+            if error.stage is Stage.CONNECT and broken.stage is not None:
                 raise broken from error  # the host has been connected, whatever became of it since (RULES C6)
-            if not isinstance(error, Failure) or error.stage is not Stage.TLS:
+            if error.stage is not Stage.TLS:
                 raise
             broken = error
             if trace is not None and len(_attempts(host)) > 1:
@@ -83,20 +87,20 @@ def _contexts(opening: Opening) -> dict[bool, ssl.SSLContext]:
 
 
 def _starttls(connection: Connection, verified: bool) -> None:
-    required = connection.smart_host.tls.is_required
+    host = connection.smart_host
+    required = host.tls.is_required
+    advice = ("" if host.scheme == "lmtp" else _AT_ONCE) + (_FINGERPRINT if host.tls.fingerprint else _POLICY)
     if not connection.capabilities.offers("STARTTLS"):
         if required:
             connection.stage = Stage.STARTTLS
-            raise connection.failure(
-                "the server does not offer TLS",
-                lead=REFUSED,
-                advice="tls.policy decides" if connection.smart_host.scheme == "lmtp" else _TLS_AT_ONCE,
-            )
+            raise connection.failure("the server does not offer TLS", lead=REFUSED, advice=advice)
         return
     try:
         connection.starttls(verified=verified)
     except Failure as failure:
         if required or failure.reply is None or failure.reply.code == 421:
+            if failure.advice.endswith(_POLICY):
+                failure.advice = advice
             raise
         return  # offered and then refused is not offered, and the dialogue stands where it stood (RFC 3207, 4)
     connection.ehlo()
@@ -105,7 +109,7 @@ def _starttls(connection: Connection, verified: bool) -> None:
 def _authenticate(connection: Connection, opening: Opening) -> None:
     """AUTH where it is wanted, by the strongest mechanism that may be used.
 
-    No second one follows a refusal, but for one of a channel binding before anything was proved: see scram.
+    No second one follows a refusal, but for SCRAM after one of a channel binding before anything was proved: see scram.
     """
     host, auth = connection.smart_host, connection.smart_host.auth
     if not auth.is_wanted:
@@ -123,11 +127,11 @@ def _authenticate(connection: Connection, opening: Opening) -> None:
     if name == "EXTERNAL" and not (connection.verified or host.is_local):
         raise _not_protected(connection)
     unbound = binding is not None and any(map(_is_bound, wanted)) and not any(map(_is_bound, offered))
-    channel = sasl.Channel(host.host, host.port, binding, unbound)
+    channel = sasl.Channel(host.host, host.port, binding, unbound, offered)
     try:
         secret = opening.password
         if name in sasl.BY_TOKEN:
-            secret = opening.token = opening.token or secrets.token(auth, opening.names)
+            secret = opening.token = opening.token or opening.find("token")
             connection.hide(*sasl.forms(auth.user, secret))
         mechanism = _mechanism(name, auth.user, secret, channel)
     except Failure as failure:
@@ -135,11 +139,11 @@ def _authenticate(connection: Connection, opening: Opening) -> None:
     try:
         connection.auth(mechanism)
     except Failure as failure:
-        other = sasl.choose(offered, sasl.wanted(auth, binds=False, shows=shows))
+        other = sasl.choose(offered, sasl.SCRAM)
         refused = failure.reply is not None and failure.reply.kind == 5
         if auth.mechanisms or not (refused and mechanism.unproved and other):
             raise
-        connection.auth(_mechanism(other, auth.user, secret, sasl.Channel(host.host, host.port)))
+        connection.auth(_mechanism(other, auth.user, secret, channel._replace(binding=None, unbound=False)))
 
 
 def _mechanism(name: str, user: str, secret: str, channel: sasl.Channel) -> sasl.Mechanism:

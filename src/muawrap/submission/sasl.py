@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 from muawrap.mail import Auth
 
-BY_PASSWORD = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN", "LOGIN")
-"""What is tried unasked, strongest first: over verified TLS the last two are equal, and PLAIN is the standard."""
+SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-1")
+IN_CLEAR = ("PLAIN", "LOGIN")  # over verified TLS they are equal, and PLAIN is the standard
+BY_PASSWORD = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", *SCRAM, *IN_CLEAR)
+"""What is tried unasked, strongest first."""
 BY_TOKEN = ("OAUTHBEARER", "XOAUTH2")
 BY_CERTIFICATE = ("EXTERNAL",)
 
@@ -54,6 +56,7 @@ class Channel(NamedTuple):
     port: int = 0
     binding: bytes | None = None  # tls-server-end-point (RFC 5929, 4); None: nothing to bind to
     unbound: bool = False  # binding was wanted, and the server offers no -PLUS
+    offered: tuple[str, ...] = ()  # the server's mechanisms, for advice
 
 
 NOTHING_KNOWN = Channel()

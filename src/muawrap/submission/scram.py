@@ -3,8 +3,8 @@
 With -PLUS the proof holds for this TLS connection only. The channel binding is tls-server-end-point (RFC 5929, 4), with
 TLS 1.3 too. RFC 9266 makes tls-exporter the default there, but the ssl module of Python 3.10 to 3.13 cannot export
 keying material (its one binding, tls-unique, does not exist in TLS 1.3). A server that knows tls-exporter only refuses
-our first message, before anything has been proved; where no mechanisms are configured it is then asked once more
-without a binding, as by a client that has none: whoever could gain by that could as well have offered PLAIN alone.
+our first message, before anything has been proved; where no mechanisms are configured it is then asked once more by
+SCRAM without a binding, where it offers that, as by a client that has none. The password itself never follows.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Scram(Mechanism):
         flag = f"p={_BINDING}" if bound else "y" if channel.unbound else "n"
         self._header = f"{flag},,".encode()
         self._bound = (channel.binding or b"") if bound else b""
+        self._offered = channel.offered
         self._nonce = (nonce or sasl.encode(os.urandom(NONCE))).encode("ascii")
         escaped = _prepared(user, "user", stored=False).replace(b"=", b"=3D").replace(b",", b"=2C")
         self._first = b"n=" + escaped + b",r=" + self._nonce
@@ -119,12 +120,18 @@ class Scram(Mechanism):
 
     @property
     def advice(self) -> str:  # type: ignore[override]
-        """Where it is the channel binding that the server does not take, and not the password."""
+        """Where it cannot be the password that is wrong."""
         if "bindings-dont-match" in self.complaint:
             return "the server knows another certificate than it shows us: somebody, or a proxy, stands between"
-        if self.unproved:
-            return f'it may know another channel binding only: auth.mechanisms = ["{self.name.removesuffix("-PLUS")}"]'
-        return ""
+        if "does-support-channel-binding" in self.complaint:
+            return "the server offers -PLUS, and not to us: somebody, or a proxy, stands between"
+        if self._expected is not None:
+            return ""
+        why = "the user is unknown, or the server has no SCRAM for it"
+        if self._bound:
+            why += ", or knows another channel binding only"
+        way = sasl.choose(self._offered, (*sasl.SCRAM, *sasl.IN_CLEAR) if self._bound else sasl.IN_CLEAR)
+        return f"it refused before it saw the password: {why}" + (f'; try auth.mechanisms = ["{way}"]' if way else "")
 
 
 def _prepared(text: str, what: str, stored: bool) -> bytes:
