@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -23,15 +25,16 @@ from muawrap.holding import settings
 from muawrap.holding.formats import batchsmtp
 from muawrap.holding.store.spool import Spool, fresh_name
 from muawrap.mail import SmartHost
-from muawrap.submission import discovery, lookup
+from muawrap.submission import certificate, discovery, lookup
 from muawrap.submission.certificate import Facts
+from tests.submission.offering import Heard
 from tests.support import nameserver
 from tests.support.canary import CANARY, assert_silent
-from tests.support.certificates import Authority, fingerprint, issue
+from tests.support.certificates import Authority, Issued, fingerprint, issue
 from tests.support.lmtp_server import LmtpServer
 from tests.support.nameserver import NameServer
 from tests.support.program import Program
-from tests.support.server import Server, Session, Silence
+from tests.support.server import Drop, Script, Server, Session, Silence, Then
 from tests.support.socks_server import SocksServer
 from tests.support.spool import MUAWRAP, SOURCE, held
 from tests.support.user import WWW_DATA, acting_as, public_folder
@@ -350,6 +353,121 @@ def test_a_certificate_that_is_not_good_is_the_verdict(program: Program) -> None
     assert block["verdict"].startswith(f"FAILED: 127.0.0.1:{server.port}: the certificate is not good: ")
     assert "advice" in block
     assert "TLS" not in block
+
+
+ROOT = issue(ca=True, common_name="The Root")
+SELF_SIGNED = issue("127.0.0.1", age=9)
+
+
+@pytest.mark.parametrize("scheme", ["submission", "submissions"])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize(
+    ("shows", "tls", "certificate"),
+    [
+        (issue("a.example", "b.example", by=ROOT), "", "a.example, b.example, issued by The Root, 0 days left"),
+        (SELF_SIGNED, "", "127.0.0.1, issued by somebody, expired"),
+        (SELF_SIGNED, f'fingerprint = "{"0" * 64}"\n', "127.0.0.1, issued by somebody, expired"),
+    ],
+    ids=["wrong name", "expired", "wrong pin"],
+)
+def test_a_certificate_that_is_not_good_is_shown_as_not_verified(
+    shows: Issued, tls: str, certificate: str, version: ssl.TLSVersion, scheme: str, program: Program
+) -> None:
+    """Issue 7, 6: subject and days left of a certificate that ended the handshake; of what went before no offers."""
+    with Server(context=shows.served(version), implicit_tls=scheme == "submissions", users=USERS) as server:
+        tables = f'{LOGIN}[tls]\nca_file = "{ROOT.file(program.folder / "ca.pem")}"\n{tls}'
+        configure(program, f'"{scheme}://127.0.0.1:{server.port}"', tables)
+        status, out = run(program)
+        _, found = as_object(program)
+    [block] = shown(out)
+    assert status == 1
+    assert (block["certificate"], block["verified"]) == (certificate, "no: the verdict says why")
+    assert f"{block['verdict']} {block.get('fingerprint')}".count(shows.pins[0]) == 1
+    assert set(block) <= {
+        "",
+        "source",
+        "for",
+        "connected",
+        "certificate",
+        "verified",
+        "fingerprint",
+        "verdict",
+        "advice",
+    }
+    [endpoint] = found["endpoints"]
+    told = endpoint["tls"]
+    assert [told.pop(name) for name in ("version", "cipher", "seconds", "root")] == [None] * 4
+    assert told.pop("days_left") <= 0
+    assert certificate.startswith(f"{told.pop('subject')}, issued by {told.pop('issuer')}, ")
+    assert told == {"verified": "unverified", "fingerprint": shows.pins[0]}
+    assert [endpoint[name] for name in ("mechanisms", "size_limit", "extensions", "mechanism")] == [None] * 4
+
+
+def test_a_certificate_that_cannot_be_had_is_not_made_up(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issue 7, 6: a Python whose ssl keeps nothing of a failed handshake is said to be one."""
+    monkeypatch.setattr(certificate, "chain", lambda sock: [])
+    with Server(context=SELF_SIGNED.served(), implicit_tls=True) as server:
+        configure(program, f'"submissions://127.0.0.1:{server.port}"')
+        _, out = run(program)
+        _, found = as_object(program)
+    [block] = shown(out)
+    assert block["certificate"] == "this Python does not tell what the server has shown"
+    assert block["verified"] == "no: the verdict says why"
+    told = found["endpoints"][0]["tls"]
+    assert (told.pop("verified"), set(told.values())) == ("unverified", {None})
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ({"STARTTLS": Then("220 go ahead", Drop())}, "(lost|the server closed) the connection.*"),
+        ({"handshake": Heard(Drop())}, "(lost|the server closed) the connection.*"),
+        ({"STARTTLS": "454 not now"}, "the server offers it, and then refuses"),
+    ],
+)
+def test_why_there_is_no_tls_is_told_as_it_was(
+    script: Script, why: str, program: Program, authority: Authority
+) -> None:
+    """Issue 7, 6: a server that says yes and goes away has not refused; for programs the same."""
+    with Server(script, context=authority.server_context()) as server:
+        configure(program, f'"smtp://127.0.0.1:{server.port}"')
+        status, out = run(program)
+        _, found = as_object(program)
+    [block] = shown(out)
+    assert (status, block["SIZE"]) == (0, "up to 10 MB")
+    assert re.fullmatch(f"none: {why}", block["TLS"])
+    told = found["endpoints"][0]["unverified"]
+    assert told is None if "refuses" in why else re.fullmatch(why, told)
+
+
+def test_offers_in_the_clear_are_not_those_of_tls(program: Program, authority: Authority) -> None:
+    """Issue 7, 6: they could be anybody's (RFC 3207, 4.2), and no handshake has confirmed them."""
+    with Server({"STARTTLS": Then("220 go ahead", Drop())}, context=authority.server_context(), users=USERS) as server:
+        configure(program, f'"submission://127.0.0.1:{server.port}"', LOGIN)
+        status, out = run(program)
+    [block] = shown(out)
+    assert status == 1
+    assert "while setting up TLS" in block["verdict"]
+    assert not {"TLS", "certificate", "AUTH", "SIZE", "extensions"} & block.keys()
+
+
+def test_a_login_of_a_route_is_tried_at_the_hosts_of_an_account(program: Program) -> None:
+    """muawrap.toml(5), PRECEDENCE: auth is the route's, and hosts are the account's where the route has none."""
+    with Server(users=USERS) as top, Server(users={"bo": CANARY}) as other:
+
+        def login(user: str) -> str:
+            return f'auth = {{ user = "{user}", password = "{CANARY}", allow_plaintext = true }}\n'
+
+        route = f'[[route]]\nrecipients = ["*@corp.example"]\n{login("al")}'
+        account = f'[[account]]\nmatch = ["bo@*"]\nsmart_hosts = ["smtp://127.0.0.1:{other.port}"]\n{login("bo")}'
+        configure(program, f'"smtp://127.0.0.1:{top.port}"', route + account, login("al"))
+        status, out = run(program)
+    assert status == 1
+    *good, bad = shown(out)
+    assert [block["verdict"] for block in good] == ["good"] * 2
+    assert bad["source"] == "smart_hosts of account bo@*"
+    assert bad["for"] == "route *@corp.example and account bo@*"
+    assert bad["verdict"].startswith(f"FAILED: 127.0.0.1:{other.port} answered AUTH with 535")
 
 
 def test_mistakes_of_this_machine_are_told_before_anybody_is_called(program: Program) -> None:

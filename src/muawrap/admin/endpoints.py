@@ -61,14 +61,18 @@ def _lists(config: Config) -> Iterator[tuple[str, str, tuple[SmartHost, ...]]]:
 
 
 def _pairs(config: Config) -> Iterator[tuple[str, str, tuple[SmartHost, ...]]]:
-    """The lists of routes, where an account has a word in them: its `tls` holds for them, too."""
+    """The lists of routes, where an account has a word in them.
+
+    Its `tls` holds for them, too, and a route without hosts goes by those of the account with an `auth` of its own.
+    """
     for account in config.accounts:
-        if account.profile.tls:
-            for route in _routes(config):
-                who = f"route {_route(route)}"
+        for route in _routes(config):
+            by_account = route.profile.hosts is None and account.profile.hosts is not None
+            if by_account or account.profile.tls:
+                whose, who = f"route {_route(route)}", f"account {_account(account)}"
                 yield (
-                    _source(who, route.profile),
-                    f"{who} and account {_account(account)}",
+                    _source(who, account.profile) if by_account else _source(whose, route.profile),
+                    f"{whose} and {who}",
                     hosts_for(config, route, account),
                 )
 

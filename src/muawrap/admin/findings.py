@@ -17,6 +17,7 @@ from muawrap.submission import socks
 COLUMNS = 80
 _LABEL = 13
 _NARROW = 12  # columns of "for" that are there however long a host's name is
+_UNREAD = "this Python does not tell what the server has shown"
 
 # -- lines ----------------------------------------------------------------------------------------------------------
 
@@ -102,19 +103,23 @@ def _tls(finding: Finding, host: SmartHost) -> Iterator[tuple[str, str]]:
         if finding.is_good:
             yield "TLS", f"none: {_no_tls(finding, host)}"
         return
-    yield "TLS", f"{facts.version}, {facts.cipher}, {finding.tls_seconds:.3f} s"
-    words = [facts.subject or "for no host"]
+    if facts.version:
+        yield "TLS", f"{facts.version}, {facts.cipher}, {finding.tls_seconds:.3f} s"
+    words = [facts.subject or ("for no host" if facts.fingerprint else _UNREAD)]
     words += [f"issued by {facts.issuer}"] if facts.issuer else []
     if facts.days_left is not None:
         days = facts.days_left
         words.append(f"{days:,} day{'' if days == 1 else 's'} left" if days >= 0 else "expired")
     yield "certificate", ", ".join(words)
-    if facts.how == "unverified":
+    if not facts.version:
+        yield "verified", "no: the verdict says why"
+    elif facts.how == "unverified":
         why = "tls.verify is false" if host.tls.is_unverified else finding.unverified or "tls.policy asks for no more"
         yield "verified", f"no: {why}"
     else:
         yield "verified", "by tls.fingerprint" if facts.how == "pinned" else f"by name, and {facts.how}".rstrip()
-    if not facts.how.startswith("chain") and facts.fingerprint not in finding.unverified:
+    told = f"{finding.unverified} {finding.failure or ''}"
+    if not facts.how.startswith("chain") and facts.fingerprint not in told:
         yield "fingerprint", facts.fingerprint
 
 
@@ -194,16 +199,17 @@ def _tls_object(finding: Finding) -> dict[str, Any] | None:
     if facts is None:
         return None
     how, _, root = facts.how.partition(" to ")
+    was_read = bool(facts.fingerprint)
     return {
-        "version": facts.version,
-        "cipher": facts.cipher,
+        "version": facts.version or None,
+        "cipher": facts.cipher or None,
         "seconds": _rounded(finding.tls_seconds),
-        "subject": facts.subject,
-        "issuer": facts.issuer,
+        "subject": facts.subject if was_read else None,
+        "issuer": facts.issuer if was_read else None,
         "days_left": facts.days_left,
         "verified": how,  # chain, pinned or unverified
         "root": root or None,
-        "fingerprint": facts.fingerprint,
+        "fingerprint": facts.fingerprint or None,
     }
 
 

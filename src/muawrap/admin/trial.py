@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from muawrap.admin.endpoints import Endpoint
-from muawrap.failure import Failure, unexpected
+from muawrap.failure import Failure, Stage, unexpected
 from muawrap.mail import SmartHost
 from muawrap.submission import certificate, verbose
 from muawrap.submission.certificate import Facts
@@ -30,7 +31,7 @@ class Finding(NamedTuple):
     tried: tuple[str, ...] = ()  # addresses that could not be connected
     connect_seconds: float | None = None  # its name looked up, too
     tls_seconds: float | None = None  # the handshake
-    facts: Facts | None = None
+    facts: Facts | None = None  # without a version where the handshake failed on the certificate
     unverified: str = ""  # why TLS is unverified or missing, where the host is used all the same
     offers: Capabilities | None = None  # of the latest EHLO
     mechanism: str = ""
@@ -78,17 +79,31 @@ class Watched(Connection):
             self.address = verbose.endpoint(self.sock.getpeername())
         return done
 
+    def failure(self, what: str = "", **fields: Any) -> Failure:
+        made = super().failure(what, **fields)
+        if made.stage is Stage.TLS:  # the server may go before the handshake, within it, and behind it
+            self.no_tls, self.offers = made, None
+        return made
+
     def handshake(self, verified: bool = True) -> None:
+        self.offers = None  # what was told in the clear could be anybody's (RFC 3207, 4.2)
         begin = time.monotonic()
-        try:
-            super().handshake(verified)
-        except Failure as failure:
-            self.no_tls = failure
-            raise
+        super().handshake(verified)
         self.tls_seconds = time.monotonic() - begin
+        self.facts = self._facts()
+
+    def no_handshake(self, error: ssl.SSLError | ValueError) -> Failure:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            facts = self._facts()  # of what the server has shown; no TLS has come of it
+            self.facts = facts and facts._replace(version="", cipher="")
+        return super().no_handshake(error)
+
+    def _facts(self) -> Facts | None:
         facts = certificate.facts(self.sock, self.smart_host, self.verified)
-        if facts is not None:  # as with replies: whatever a server shows may be the password of another one
-            self.facts = facts._replace(subject=self._shown(facts.subject), issuer=self._shown(facts.issuer))
+        if facts is None:
+            return None
+        # As with replies: whatever a server shows may be the password of another one.
+        return facts._replace(subject=self._shown(facts.subject), issuer=self._shown(facts.issuer))
 
     def ehlo(self, name: str = "") -> tuple[int, bytes]:
         done = super().ehlo(name)
