@@ -206,6 +206,8 @@ GOOD: list[tuple[str, str, str, object]] = [
     ("", "long_lines", '"pass"', "pass"),
     ("", "long_lines", '"refuse"', "refuse"),
     ("", "dial_delay", "1.5", 1.5),
+    ("", "dial_delay", '"10s"', 10.0),
+    ("", "dial_delay", '"1m30s"', 90.0),
     ("", "tempfail", '"next-host"', "next-host"),
     ("", "dot_ends_message", "false", False),
     ("", "extract_addresses_remove_arguments", "true", True),
@@ -223,6 +225,13 @@ GOOD: list[tuple[str, str, str, object]] = [
     ("tls", "client_cert", '"/etc/ssl/me.pem"', "/etc/ssl/me.pem"),
     ("tls", "client_key", '""', ""),
     ("tls", "server_name", '"a.example"', "a.example"),
+    ("tls", "server_name", '"B\\u00fccher.example"', "xn--bcher-kva.example"),
+    ("tls", "server_name", '""', ""),
+    ("tls", "server_name", '"192.0.2.1"', "192.0.2.1"),
+    ("tls", "server_name", '"[192.0.2.1]"', "192.0.2.1"),
+    ("tls", "server_name", '"2001:DB8:0::1"', "2001:db8::1"),
+    ("tls", "server_name", '"[::1]"', "::1"),
+    ("tls", "server_name", '"[IPv6:::1]"', "::1"),
     ("timeouts", "connect", "1", 1.0),
     ("timeouts", "greeting", "0.5", 0.5),
     ("timeouts", "command", "86400", 86400.0),
@@ -258,6 +267,7 @@ GOOD: list[tuple[str, str, str, object]] = [
     ("host", "proxy", '"socks5://127.0.0.1:9050"', "socks5://127.0.0.1:9050"),
     ("host", "proxy", '"socks5://al:s3cret@[::1]:1080"', "socks5://al:s3cret@[::1]:1080"),
     ("host", "ignore_extensions", '["pipelining", "CHUNKING"]', ("PIPELINING", "CHUNKING")),
+    ("host", "dials", "false", False),
     ("", "spool", '"/var/spool/held"', "/var/spool/held"),
     ("", "mta", '["/usr/sbin/exim4"]', ("/usr/sbin/exim4",)),
     ("hold", "to", '["smtp://b.example", { url = "submission://c.example" }]', None),
@@ -425,6 +435,8 @@ IMPOSSIBLE = [
     ("", "dial_delay", "inf", "must be a number of seconds"),
     ("", "dial_delay", "true", "must be a number of seconds"),
     ("", "dial_delay", "86401", "must be a number of seconds"),
+    ("", "dial_delay", '"1d1s"', "must be a number of seconds from 0 to 86400"),
+    ("", "dial_delay", '"10"', 'must be a time, such as "5d" or "1h30m"'),
     ("", "tempfail", '"next"', 'must be "final" or "next-host"'),
     ("", "max_received", "-1", "must be a whole number from 0 to 1000000"),
     ("", "max_received", "1.0", "must be a whole number"),
@@ -434,6 +446,16 @@ IMPOSSIBLE = [
     ("tls", "fingerprint", f'["{"0" * 64}", "md5:{"0" * 32}"]', "must be a SHA-256 in hexadecimal"),
     ("host", "source_address", '"a.example"', "must be an address of this machine"),
     ("host", "source_address", '"256.0.0.1"', "must be an address of this machine"),
+    ("tls", "server_name", '"[mail.example]"', "must be a domain, or an IP address"),
+    ("tls", "server_name", '"::1%lo"', "must be a domain, or an IP address"),
+    ("tls", "server_name", '"a b"', "is no domain: "),
+    ("", "smart_hosts", '["smtp+unix://al:pw@/run/s"]', "must not hold a user"),
+    (
+        "",
+        "smart_hosts",
+        f'["smtp+unix:///{"ü" * 54}"]',
+        f'"smtp+unix:///{"ü" * 54}" must name a socket by its',
+    ),
     ("host", "family", '"inet6"', 'must be "" or "ipv4" or "ipv6"'),
     ("host", "proxy", '"http://127.0.0.1:80"', 'must be "socks5://HOST:PORT"'),
     ("host", "proxy", '"socks5://127.0.0.1"', 'must be "socks5://HOST:PORT"'),
@@ -510,9 +532,21 @@ def test_an_impossible_value_is_refused_with_file_line_and_key(
                 " give that host an auth of its own, or auth = false"
             ),
         ),
+        (
+            '[hold.alice]\nto = "smtp://a"\ndomains = ["bob", "x.example"]\n[hold.Bob]\nto = "smtp://b"\n',
+            "line 3: hold.alice.domains holds bob, which is the name of [hold.Bob]",
+        ),
         ('[auth]\nuser = "al"\n', "line 1: auth.password is missing beside user"),
         ('[auth]\ntoken = "x"\n', "line 1: auth.user is missing beside token"),
         ('\n[auth]\npassword = "x"\n', "line 2: auth.user is missing beside password"),
+        *(
+            (f"\n[auth]\nmechanisms = {listed}\n", "line 2: auth.user is missing beside mechanisms")
+            for listed in ('["EXTERNAL", "PLAIN"]', '["PLAIN"]')  # which would be no AUTH at all
+        ),
+        (
+            'smart_hosts = [\n{ url = "smtp://a.example", auth = { mechanisms = ["PLAIN"] } },\n]\n',
+            "line 2: smart_hosts.auth.user is missing beside mechanisms",
+        ),
         ("\n[[route]]\n", "line 2: route.recipients is missing"),
         ('[[route]]\nrecipients = ["a"]\n[[route]]\nfrom = ""\n', "line 3: route.recipients is missing"),
         ('[[account]]\nfrom = ""\n', "line 1: account.match and users are both missing"),
@@ -629,6 +663,65 @@ smart_hosts = [
     assert told(tmp_path, text) == "line 5: smart_hosts.timeouts.connect must be more than 0 seconds"
 
 
+@pytest.mark.parametrize(
+    ("entry", "sentence"),
+    [
+        (
+            '{ url = "smtp://b.example", family = "ipv6", source_address = "192.0.2.1" }',
+            "line 4: {}.source_address is no ipv6 address: 192.0.2.1",
+        ),
+        (
+            '{ url = "lmtp+unix:///s", proxy = "socks5://127.0.0.1:1080" }',
+            "line 4: {}.url a socket of this machine is reached without proxy, source_address and family: lmtp+unix:///s",
+        ),
+        (
+            '{ url = "smtp://b.example", tls = { client_key = "/x" } }',
+            "line 4: {}.tls has a client_key without a client_cert",
+        ),
+        (
+            '{ url = "submissions://b", tls = { policy = "none" } }',
+            'line 4: {}.tls cannot have the policy "none" with submissions://b, which is TLS from the first octet',
+        ),
+        (
+            '{ url = "smtp://b.example", tls = { policy = "none" } }',
+            'line 4: {}.tls cannot have a fingerprint and the policy "none" with smtp://b.example',
+        ),
+        (
+            '{ url = "mx://b.example", auth = { user = "al", password = "x" } }',
+            "line 4: {}.auth cannot go with mx://b.example: whoever answers for DNS would get the password; use srv://",
+        ),
+        (
+            '{ url = "smtp://b.example", auth = { user = "al", mechanisms = ["EXTERNAL"] } }',
+            "line 4: {}.auth has EXTERNAL only, which needs tls.client_cert for smtp://b.example",
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [
+        ("\n\n", "smart_hosts"),
+        ('[[route]]\nrecipients = ["*"]\n', "route.smart_hosts"),
+        ('[[account]]\nusers = ["al"]\n', "account.smart_hosts"),
+        ("\n[hold.isp]\n", "hold.isp.to"),
+    ],
+)
+def test_what_cannot_be_together_in_the_table_of_a_host_is_told_there(
+    table: str, key: str, entry: str, sentence: str, tmp_path: Path
+) -> None:
+    """muawrap.toml(5): every error names file, line and key; a [tls] that others share is innocent."""
+    tls = f'fingerprint = "{"0" * 64}"'
+    above, _, name = key.rpartition(".")
+    shared = f"{above}.tls" if above.startswith("hold") else "tls"
+    text = f'{table}{name} = ["smtp://a.example",\n{entry},\n]\n[{shared}]\n{tls}\n'
+    assert told(tmp_path, text) == sentence.format(key)
+
+
+def test_a_fault_that_an_entry_only_meets_is_told_where_it_is_made(tmp_path: Path) -> None:
+    """muawrap.toml(5): the tls of a host is innocent where the policy of all is wrong for it."""
+    entry = '{ url = "submissions://a.example", tls = { min_version = "1.3" } }'
+    assert told(tmp_path, f'smart_hosts = [{entry}]\n[tls]\npolicy = "none"\n').startswith("line 2: tls cannot have ")
+
+
 @pytest.mark.parametrize("scheme", ["smtp", "submission"])
 def test_the_policy_none_is_for_hosts_that_begin_in_the_clear(scheme: str, tmp_path: Path) -> None:
     """muawrap.toml(5), [tls]."""
@@ -656,6 +749,12 @@ AUTH = '[auth]\nuser = "al"\npassword = "s3cret"\n'
         ("smtp.example.org", "example.org.evil.example", False),
         ("one.co.uk", "two.co.uk", False),
         ("one.com.au", "two.com.au", False),
+        ("one.me.uk", "two.me.uk", False),
+        ("one.id.au", "two.id.au", False),
+        ("one.go.jp", "two.go.jp", False),
+        ("one.github.io", "two.github.io", False),
+        ("one.duckdns.org", "two.duckdns.org", False),
+        ("smtp1.web.de", "smtp2.web.de", True),
         ("smtp1.one.co.uk", "smtp2.one.co.uk", True),
         ("one.org", "two.org", False),
         ("relay1", "relay2", False),
@@ -1201,6 +1300,19 @@ def test_any_variable_may_name_a_file_that_holds_its_value(variable: str, tmp_pa
         assert (auth.token if variable.endswith("TOKEN") else auth.password) == (Secret("file", path),)
     else:
         assert settings == expected
+
+
+@pytest.mark.parametrize(("value", "seconds"), [("10", 10), ("2.5", 2.5), ("1m30s", 90)])
+def test_a_variable_has_a_time_as_the_file_has_it(value: str, seconds: float) -> None:
+    """INTERMITTENT 4: a bare number is of seconds, and there are units."""
+    environ = {"MUAWRAP_SMART_HOSTS": "smtp://a.example", "MUAWRAP_DIAL_DELAY": value}
+    assert config.load(None, environ).dial_delay == seconds
+
+
+def test_a_host_may_have_its_own_name_and_a_domain_twice(tmp_path: Path) -> None:
+    """muawrap.toml(5): only what two tables have would be ambiguous."""
+    text = 'smart_hosts = ["smtp://a"]\n[hold.b]\nto = "smtp://b"\ndomains = ["b", "x.example", "X.example"]\n'
+    assert load(tmp_path, text).holds["b"].keys["domains"] == ("b", "x.example", "x.example")
 
 
 @pytest.mark.parametrize(

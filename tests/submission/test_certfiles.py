@@ -96,6 +96,22 @@ NO_AUTHORITIES: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+BROKEN = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+
+
+def test_what_only_looks_like_pem_is_said_to_be_none(tmp_path: Path) -> None:
+    """A3: OpenSSL names no reason then; in words that a person has a use for."""
+    (tmp_path / "ca.pem").write_bytes(BROKEN)
+    client = tmp_path / "me.pem"
+    client.write_bytes(BROKEN + SHOWN.key_pem)
+    client.chmod(0o600)
+    with Server(context=SHOWN.served()) as server:
+        failure = failure_of(offer(smart_host(server, "submission", ca_file=tmp_path / "ca.pem")))
+        assert failure.what == f"cannot use the CA file {tmp_path}/ca.pem: it cannot be read as PEM"
+        failure = failure_of(offer(smart_host(server, "submission", client_cert=client)))
+        assert failure.what == f"cannot use the client certificate {client}: it cannot be read as PEM"
+
+
 @pytest.mark.parametrize("scheme", ["smtp", "submission"])
 @pytest.mark.parametrize(("make", "reason"), NO_AUTHORITIES.values(), ids=NO_AUTHORITIES.keys())
 def test_authorities_that_are_none_fail_before_anybody_is_called(

@@ -178,14 +178,15 @@ def test_a_proxy_that_cannot_be_reached_is_to_blame_itself(closed_port: int) -> 
 def test_a_proxy_whose_name_nobody_knows_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def addresses(host: SmartHost) -> list[smarthosts.Address]:
         assert (host.host, host.port) == ("proxy.example", 1080)
-        raise Failure("name or service not known", lead=REFUSED, host=str(host), stage=Stage.CONNECT)
+        advice = "look at the name of the smart host, and at DNS"
+        raise Failure("name or service not known", lead=REFUSED, host=str(host), stage=Stage.CONNECT, advice=advice)
 
     monkeypatch.setattr(smarthosts, "addresses", addresses)
     host = smart_host(25, address=NAME, proxy=f"socks5://al:{CANARY}@proxy.example:1080")
     failure = failure_of(offer(host))
     what = "the proxy proxy.example:1080 cannot be reached: name or service not known"
     assert failure.sentence() == f"{NAME}:25: {what} while connecting"
-    assert failure.lead == REFUSED
+    assert (failure.lead, failure.advice) == (REFUSED, "proxy names it")
 
 
 @pytest.mark.parametrize("stage", ["method", "reply"])
@@ -257,6 +258,16 @@ def test_source_address_and_family_are_about_the_proxy() -> None:
         deliver(offer(behind(proxy, source_address="127.0.0.77", family="ipv4")))
         failure = failure_of(offer(behind(proxy, family="ipv6")))
     assert failure.what == f"the proxy 127.0.0.1:{proxy.port} cannot be reached: it has no IPv6 address"
+    assert failure.advice == "family and source_address decide which addresses are tried"
+
+
+def test_a_source_address_that_is_not_ours_is_not_the_proxys_fault(closed_port: int) -> None:
+    """A3: the advice names the key that is wrong; where the proxy itself is, it names that."""
+    failure = failure_of(offer(behind(closed_port, source_address="192.0.2.1")))
+    what = "cannot be reached: cannot connect from 192.0.2.1: cannot assign requested address"
+    assert failure.what == f"the proxy 127.0.0.1:{closed_port} {what}"
+    assert failure.advice == "source_address must be an address of this machine"
+    assert failure_of(offer(behind(closed_port))).advice == "proxy names it"
 
 
 # -- the URL

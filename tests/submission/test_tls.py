@@ -19,9 +19,11 @@ from muawrap.submission.ready import ready
 from tests.submission.offering import ANY_SIZE, BIG, Heard, failure_of, login, offer, smart_host
 from tests.support.canary import CANARY
 from tests.support.certificates import Authority, issue
+from tests.support.lmtp_server import LmtpServer
 from tests.support.program import Program
 from tests.support.server import Action, Drop, Raw, Reset, Script, Server, Silence, Then, Wait
 
+PINNED = "tls.fingerprint wants TLS, whatever tls.policy says"
 BROKEN: Script = {"handshake": Heard(Raw(b"this is not TLS\r\n"))}
 
 
@@ -38,6 +40,25 @@ def test_another_name_can_be_verified(authority: Authority, ca_file: Path) -> No
         assert deliver(offer(smart_host(server, "submission", ca_file=ca_file, server_name="mail.example"))).host
 
 
+@pytest.mark.parametrize(
+    "written", ["2001:DB8::1", "[2001:db8:0:0::1]", "[IPv6:2001:db8::1]", "[192.0.2.1]", "192.0.2.1"]
+)
+def test_an_address_can_be_verified_in_place_of_a_name(written: str, authority: Authority, program: Program) -> None:
+    """muawrap.toml(5), server_name: an address of the certificate, however it is written; and no other."""
+    with (
+        Server(context=authority.server_context("2001:db8::1", "192.0.2.1")) as good,
+        Server(context=authority.server_context("2001:db8::2", "192.0.2.2")) as bad,
+    ):
+        for server, status in (good, 0), (bad, 1):
+            program.configure(
+                f'smart_hosts = ["submission://127.0.0.1:{server.port}"]\nfrom = "me@client.example"\n'
+                f'[tls]\nca_file = "{authority.ca_file(program.folder / "ca.pem")}"\nserver_name = "{written}"\n'
+            )
+            done = program.run("you@example.net", stdin=b"\nx\n")
+            assert done.status == status, done.err
+        assert "mismatch" in done.sentence
+
+
 @pytest.mark.row("T3")
 def test_an_old_version_is_refused(authority: Authority, ca_file: Path) -> None:
     """C1: tls.min_version."""
@@ -46,6 +67,24 @@ def test_an_old_version_is_refused(authority: Authority, ca_file: Path) -> None:
         assert deliver(offer(smart_host(server, "submission", ca_file=ca_file))).tls == "TLSv1.2"
         failure = failure_of(offer(smart_host(server, "submission", ca_file=ca_file, min_version="1.3")))
         assert failure.stage is Stage.TLS
+
+
+@pytest.mark.parametrize("script", [{}, {"STARTTLS": "454 4.7.0 not now"}], ids=["not offered", "refused"])
+@pytest.mark.parametrize(
+    ("scheme", "fields", "advice"),
+    [
+        ("submission", {}, "submissions:// is TLS at once; tls.policy decides"),
+        ("smtp", {"fingerprint": ("0" * 64,)}, "submissions:// is TLS at once; " + PINNED),
+        ("submission", {"fingerprint": ("0" * 64,)}, "submissions:// is TLS at once; " + PINNED),
+    ],
+)
+def test_a_server_without_tls_is_told_with_the_key_that_wants_it(
+    script: Script, scheme: str, fields: dict[str, Any], advice: str, authority: Authority
+) -> None:
+    """A3: with a fingerprint tls.policy decides nothing."""
+    with Server(script, context=authority.server_context() if script else None) as server:
+        failure = failure_of(offer(smart_host(server, scheme, **fields)))
+        assert (failure.stage, failure.advice) == (Stage.STARTTLS, advice)
 
 
 # -- which scheme to use
@@ -69,6 +108,17 @@ def test_a_server_that_waits_for_tls_says_which_scheme_to_use(authority: Authori
         failure = failure_of(offer(host))
         assert failure.stage is Stage.GREETING
         assert "submissions://" in failure.advice
+
+
+@pytest.mark.parametrize("seconds", [0.05, 5])
+def test_a_silent_lmtp_server_is_not_sent_to_submissions(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A3: no scheme is LMTP with TLS at once, so that nothing is asked by a second connection either."""
+    monkeypatch.setattr("muawrap.submission.connection.SILENCE", seconds)
+    with LmtpServer({"greeting": Silence()}) as server:
+        host = smart_host(server, "lmtp")
+        failure = failure_of(offer(host._replace(timeouts=host.timeouts._replace(greeting=0.3))))
+        assert (failure.stage, failure.what, failure.advice) == (Stage.GREETING, "timed out", "")
+        assert len(server.finished()) == 1
 
 
 # -- STARTTLS

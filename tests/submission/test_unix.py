@@ -85,7 +85,7 @@ def test_nothing_is_looked_up_and_a_silent_server_not_called_twice(path: Path, m
     monkeypatch.setattr("muawrap.submission.connection.SILENCE", 0.05)
     with UnixServer(path, {"greeting": Silence()}) as server:
         failure = failure_of(offer(local(path, timeouts=PATIENT._replace(greeting=0.3))))
-        assert (failure.stage, failure.what) == (Stage.GREETING, "timed out")
+        assert (failure.stage, failure.what, failure.advice) == (Stage.GREETING, "timed out", "")
         assert len(server.finished()) == 1
 
 
@@ -118,6 +118,19 @@ def test_a_socket_of_another_kind_is_none(path: Path) -> None:
         other.bind(str(path))
         failure = failure_of(offer(local(path)))
     assert (failure.what, failure.lead) == ("it is no stream socket", REFUSED)
+
+
+@pytest.mark.parametrize(
+    ("beyond", "what"),
+    [("file/socket", "something on the way there is no folder"), ("loop", "its symbolic links go round in circles")],
+)
+def test_a_path_that_leads_nowhere_is_for_a_person_to_mend(beyond: str, what: str, tmp_path: Path) -> None:
+    """A3: no later try could do better."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "loop").symlink_to("loop")
+    failure = failure_of(offer(local(tmp_path / beyond)))
+    assert failure.sentence() == f"{tmp_path / beyond}: {what} while connecting"
+    assert (failure.lead, failure.advice) == (REFUSED, "the URL must name the socket of a server")
 
 
 def test_a_path_that_the_kernel_does_not_take(tmp_path: Path) -> None:
@@ -176,7 +189,7 @@ def test_a_dead_socket_gives_the_next_host_its_turn(path: Path) -> None:
 
 def test_a_url_names_the_socket(program: Program) -> None:
     """A1, muawrap.toml(5): smtp+unix:// with no other key."""
-    path = program.folder / "s"
+    path = program.folder / "s@host.sock"
     with UnixServer(path) as server:
         program.configure(
             f'smart_hosts = ["smtp+unix://{path}"]\nfrom = "me@client.example"\nhostname = "me.example"\n'

@@ -64,7 +64,9 @@ def _show(made: ssl.SSLContext, tls: Tls) -> None:
 
 
 def _reason(error: OSError) -> str:
-    return str(getattr(error, "reason", None) or error.strerror or error).replace("_", " ").lower()
+    if isinstance(error, ssl.SSLError):  # where OpenSSL names nothing, it says "PEM lib"
+        return error.reason.replace("_", " ").lower() if error.reason else "it cannot be read as PEM"
+    return (error.strerror or str(error)).lower()
 
 
 # -- the name -------------------------------------------------------------------------------------------------------

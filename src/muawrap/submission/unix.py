@@ -14,6 +14,7 @@ from muawrap.mail import SmartHost
 PAUSE = 0.05
 """Seconds until a server whose queue is full is asked again; the kernel tells nobody when there is room."""
 _RUNNING = "is the server running? its configuration says where its socket is"
+_NAMED = "the URL must name the socket of a server"
 _RIGHTS = "who may use it is for the server's configuration to say, and for the modes of the folders above it"
 
 
@@ -46,7 +47,11 @@ def _failure(host: SmartHost, error: OSError) -> Failure:
     if error.errno == errno.ECONNREFUSED and _is_socket(host.host):
         return _failed("nobody listens there", host, advice=_RUNNING)
     if error.errno in (errno.ECONNREFUSED, errno.EPROTOTYPE):
-        return _failed("it is no stream socket", host, REFUSED, advice="the URL must name the socket of a server")
+        return _failed("it is no stream socket", host, REFUSED, advice=_NAMED)
+    if error.errno == errno.ENOTDIR:
+        return _failed("something on the way there is no folder", host, REFUSED, advice=_NAMED)
+    if error.errno == errno.ELOOP:
+        return _failed("its symbolic links go round in circles", host, REFUSED, advice=_NAMED)
     if error.errno in (errno.EACCES, errno.EPERM):
         return _failed("permission denied", host, REFUSED, advice=_RIGHTS)
     return _failed((error.strerror or str(error)).lower(), host)
