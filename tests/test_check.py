@@ -451,6 +451,18 @@ def test_offers_in_the_clear_are_not_those_of_tls(program: Program, authority: A
     assert not {"TLS", "certificate", "AUTH", "SIZE", "extensions"} & block.keys()
 
 
+def test_offers_before_tls_are_not_those_behind_it(program: Program, authority: Authority, tmp_path: Path) -> None:
+    """The same where TLS is good, and the EHLO behind it is refused."""
+    script: Script = {"EHLO 2": "502 not now", "HELO": "502 not now"}
+    with Server(script, context=authority.server_context(), users=USERS) as server:
+        tables = f'[tls]\nca_file = "{authority.ca_file(tmp_path / "ca.pem")}"\n{LOGIN}'
+        configure(program, f'"submission://127.0.0.1:{server.port}"', tables)
+        status, out = run(program)
+    [block] = shown(out)
+    assert (status, block["TLS"][:4]) == (1, "TLSv")
+    assert not {"AUTH", "SIZE", "extensions"} & block.keys()
+
+
 def test_a_login_of_a_route_is_tried_at_the_hosts_of_an_account(program: Program) -> None:
     """muawrap.toml(5), PRECEDENCE: auth is the route's, and hosts are the account's where the route has none."""
     with Server(users=USERS) as top, Server(users={"bo": CANARY}) as other:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from muawrap.failure import TRY_AGAIN, Failure, Stage
 from muawrap.mail import Auth, Secret, SmartHost
 from muawrap.submission.deliver import deliver
-from muawrap.submission.opening import Opening
+from muawrap.submission.opening import Known, Opening
 from tests.submission.offering import PATIENT, failure_of, login, offer, smart_host
 from tests.support.server import Server, Silence
 
@@ -52,6 +53,23 @@ def test_a_secret_that_is_found_is_found_once(tmp_path: Path, closed_port: int) 
         other = first._replace(auth=first.auth._replace(user="bob"))
         assert deliver(offer(first, other, last)).user == "alice"
     assert ran.read_text() == "\n\n"
+
+
+def test_what_one_host_left_no_time_for_is_looked_for_again(tmp_path: Path) -> None:
+    """C7: `timeouts.total` is of each host; what the dialogue with another one took is not the secret's failure."""
+    script = f"if [ -e {tmp_path}/unlocked ]; then echo t0ken; else sleep 60; fi"
+    auth = login(token=(command(script),), mechanisms=("XOAUTH2", "PLAIN"))
+    host = smart_host(1, policy="none", auth=auth, timeouts=PATIENT._replace(total=30))
+    known: Known = {}
+    first = Opening(host, known=known)
+    first.end = time.monotonic() + 0.05
+    with pytest.raises(Failure):
+        first.find("token")
+    (tmp_path / "unlocked").touch()
+    second = Opening(host, known=known)
+    assert second.find("token") == "t0ken"
+    for opening in (first, second):
+        opening.close()
 
 
 def test_a_netrc_is_read_for_every_host(tmp_path: Path, closed_port: int) -> None:

@@ -347,15 +347,44 @@ def test_nothing_but_scram_follows_a_binding_that_is_refused(
     assert command.startswith(b"AUTH SCRAM-SHA-256-PLUS ")
 
 
-@pytest.mark.parametrize(("others", "way"), [(("LOGIN", "PLAIN"), "PLAIN"), (("SCRAM-SHA-1", "CRAM-MD5"), "")])
-def test_a_refusal_before_any_proof_is_not_about_the_password(others: tuple[str, ...], way: str) -> None:
+@pytest.mark.parametrize(
+    ("others", "way", "secure"),
+    [
+        (("LOGIN", "PLAIN"), "PLAIN", True),
+        (("SCRAM-SHA-1", "CRAM-MD5"), "", True),
+        (("LOGIN", "PLAIN"), "", False),  # anybody between could have said so, to be shown the password
+    ],
+)
+def test_a_refusal_before_any_proof_is_not_about_the_password(
+    others: tuple[str, ...], way: str, secure: bool, authority: Authority, tmp_path: Path
+) -> None:
     """A3: Dovecot with {SHA512-CRYPT} has no SCRAM for the user, and says 535 to the first message; once, as ever."""
-    with Server({"AUTH": "535 5.7.8 no"}, users=USERS, mechanisms=("SCRAM-SHA-256", *others)) as server:
-        failure = failure_of(offer(clear(server)))
+    context = authority.server_context("127.0.0.1") if secure else None
+    with Server(
+        {"AUTH": "535 5.7.8 no"}, users=USERS, mechanisms=("SCRAM-SHA-256", *others), context=context
+    ) as server:
+        host = smart_host(server, "submission", ca_file=authority.ca_file(tmp_path / "ca.pem"), auth=login())
+        failure = failure_of(offer(host if secure else clear(server)))
         [session] = server.finished()
     allowing = f'; try auth.mechanisms = ["{way}"]' if way else ""
     assert (failure.lead, failure.advice) == (REFUSED, UNSEEN + allowing)
     assert sum(command.startswith(b"AUTH") for command in session.commands) == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "advice"),
+    [
+        ("534 5.7.9 application-specific password required", "put an application password into auth.password"),
+        ("503 5.5.1 authentication not enabled", ""),
+        ("554 5.7.1 your address is blocked", ""),
+    ],
+)
+def test_a_refusal_that_is_about_something_else_keeps_its_advice(reply: str, advice: str) -> None:
+    """A3: before any proof, too; only 535 says that user and secret do not fit (RFC 4954, 6)."""
+    with Server({"AUTH": reply}, users=USERS, mechanisms=("SCRAM-SHA-256", "PLAIN")) as server:
+        failure = failure_of(offer(clear(server)))
+    assert not failure.advice.startswith(UNSEEN)
+    assert advice in failure.advice
 
 
 def test_a_refusal_of_the_proof_is_about_the_password() -> None:

@@ -96,7 +96,7 @@ def test_a_secret_is_ours_or_roots(form: str, tmp_path: Path, monkeypatch: pytes
     failure = why_not(secret)
     what = "netrc" if form == "netrc" else "password"
     assert (failure.what, failure.lead) == (f"the {what} file {path} belongs to uid 12345", REFUSED)
-    assert failure.advice == "chown it to root"
+    assert failure.advice == "chown it to root, unless uid 12345 is who sends"
     monkeypatch.setattr(os, "geteuid", lambda: WWW_DATA)
     assert why_not(secret).advice == "chown it to root or www-data"
     os.chown(path, WWW_DATA, 8)

@@ -567,7 +567,8 @@ class Connection(smtplib.SMTP):
         refusal = self.refused(reply)
         if reply.kind in (4, 5):
             refusal.what = self._shown(mechanism.complaint)[:COMPLAINT]
-            if reply.kind == 5 and (mechanism.advice and (not refusal.advice or "password" in refusal.advice)):
+            of_login = reply.code == 535 or (reply.kind == 5 and mechanism.complaint)  # others may be about anything
+            if of_login and mechanism.advice and (not refusal.advice or "password" in refusal.advice):
                 refusal.advice = mechanism.advice  # what we know of replies is about passwords
         return refusal
 

@@ -43,7 +43,7 @@ class Dial:
         begun = time.monotonic()
         self.deadline = min(begun + host.timeouts.connect, end)
         if end < begun + host.timeouts.connect:  # then sentences tell what timeouts.total leaves
-            left = round(max(0.0, end - begun), 2)
+            left = max(0.01, round(end - begun, 2))
             host = host._replace(timeouts=host.timeouts._replace(connect=left))
         self.host = host
         self.proxy: Proxy | None = None

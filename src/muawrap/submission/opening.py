@@ -28,6 +28,7 @@ class Opening:
         self.known: Known = {} if known is None else known
         self.password = self.token = ""
         self._looked = 0.0  # seconds that looking for secrets took
+        self._is_open = False  # whether the host has had some of `timeouts.total`
         self.failure: Failure | None = None
         self.dial: Dial | None = None
         stage = Stage.AUTH
@@ -42,6 +43,7 @@ class Opening:
             self.failure = Failure(failure.what, lead=failure.lead, stage=stage, host=str(host), advice=failure.advice)
         else:
             self.dial = Dial(host, self.end) if begin else None
+        self._is_open = True
 
     def _find_secret(self) -> None:
         """The password, or the token where nothing else can be used: it may take a while, or not be there."""
@@ -57,14 +59,17 @@ class Opening:
         look, places = (secrets.token, auth.token) if what == "token" else (secrets.password, auth.password)
         names = self.names if any(place.form == "netrc" for place in places) else ()  # the others know no hosts
         key = (what, auth.user, places, names, self.host.timeouts.total)
-        if key not in self.known:
+        found = self.known.get(key)
+        if found is None:
             began = time.monotonic()
             try:
-                self.known[key] = look(auth, self.names, self.end - began)
+                found = look(auth, self.names, self.end - began)
             except Failure as failure:
-                self.known[key] = failure
-            self._looked += time.monotonic() - began
-        found = self.known[key]
+                found = failure
+            ended = time.monotonic()
+            self._looked += ended - began
+            if ended < self.end or not self._is_open:  # otherwise the next host may have more time for it
+                self.known[key] = found
         if isinstance(found, Failure):
             raise found
         return found

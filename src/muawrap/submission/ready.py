@@ -127,7 +127,8 @@ def _authenticate(connection: Connection, opening: Opening) -> None:
     if name == "EXTERNAL" and not (connection.verified or host.is_local):
         raise _not_protected(connection)
     unbound = binding is not None and any(map(_is_bound, wanted)) and not any(map(_is_bound, offered))
-    channel = sasl.Channel(host.host, host.port, binding, unbound, offered)
+    in_the_open = not (connection.verified or host.is_local)  # then no advice is to show the password
+    channel = sasl.Channel(host.host, host.port, binding, unbound, () if in_the_open else offered)
     try:
         secret = opening.password
         if name in sasl.BY_TOKEN:

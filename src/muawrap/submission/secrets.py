@@ -151,8 +151,9 @@ def _read(path: str, what: str) -> str | None:
         failure.advice = _group_that_may_read(path, failure) or failure.advice
         raise
     if contents.owner not in (0, os.geteuid()):
-        names = " or ".join(dict.fromkeys((trust.name(0), trust.name(os.geteuid()))))
-        raise Failure(f"the {what} file {path} belongs to {trust.name(contents.owner)}", advice=f"chown it to {names}")
+        owner, ours = trust.name(contents.owner), trust.name(os.geteuid())
+        advice = f"chown it to root or {ours}" if os.geteuid() else f"chown it to root, unless {owner} is who sends"
+        raise Failure(f"the {what} file {path} belongs to {owner}", advice=advice)
     trust.must_be_secret(contents, path, f"{what} file")
     return contents.text
 
