@@ -33,10 +33,10 @@ def made(tmp_path: Path) -> Host:
     return down(Host(tmp_path, "smtp://127.0.0.1:9", 'on_expire = "archive"'))
 
 
-def down(made: Host, first: float = NOW - DAY) -> Host:
+def down(made: Host, first: float = NOW - DAY, last: float = NOW - 60) -> Host:
     """Its last try has failed."""
     with Spool(made.keeper) as spool:
-        spool.set_record(Noted(Record(first, NOW - 60, NOW + 840), "connection refused", "refused_A", "127.0.0.1"))
+        spool.set_record(Noted(Record(first, last, last + 900), "connection refused", "refused_A", "127.0.0.1"))
     return made
 
 
@@ -130,7 +130,21 @@ def test_a_time_that_cannot_be_counts_from_first_sight(
     at(monkeypatch, NOW + 4 * DAY)
     assert made.expire().expired == 0
     at(monkeypatch, NOW + 5 * DAY + 1)
-    assert made.expire().expired == 1
+    assert down(made, last=NOW + 5 * DAY).expire().expired == 1
+
+
+@pytest.mark.parametrize("since", [False, True])
+def test_what_came_after_the_host_was_down_has_a_try_first(
+    made: Host, since: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INTERMITTENT 6.5: one last try where one is possible; a rule without sets is final only for what was tried."""
+    made.configure('on_expire = "archive"\nretry = """\n* refused_A\n* * F,4d,1h\n"""')
+    made.put("one", at=NOW)
+    at(monkeypatch, NOW + 7200)
+    if since:
+        down(made, last=NOW + 60)
+    assert [one.entry.name for one in plan.to_expire(made.keeper)] == (["one"] if since else [])
+    assert made.expire().expired == since
 
 
 def test_a_file_that_does_not_say_counts_from_its_mtime(made: Host) -> None:

@@ -65,8 +65,13 @@ def message_failed(
     return Noted(record, failure.sentence(), name, host)
 
 
-def last_failed(host: Noted | None, message: Noted | None) -> Noted | None:
-    """The last try, which failed; None where no such is on record. That of a host is there only while it is down."""
+def last_failed(keeper: Keeper, host: Noted | None, message: Noted | None, accepted: float, now: float) -> Noted | None:
+    """The last try, which failed; None where no such is on record. That of a host is there until it is up again.
+
+    A host that was down before the message came, and is due, may be up for it (INTERMITTENT 6.5).
+    """
+    if host is not None and host.record.last < accepted and is_ready(keeper, host.record, now):
+        host = None
     return next((one for one in (host, message) if one is not None and one.error), None)
 
 

@@ -49,7 +49,7 @@ def over_age(work: Settling, host: Noted | None, ways: Collection[str] | None = 
             own = spool.note(entry.name)
             if ways is not None and (own is None or own.way not in ways):
                 continue
-            last = due.last_failed(host, own)
+            last = due.last_failed(work.keeper, host, own, accepted, now)
             over = due.given_up(work.keeper, last, envelope, accepted, now) if last is not None else ()
             if last is None or not over:
                 continue

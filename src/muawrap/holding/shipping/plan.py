@@ -70,7 +70,7 @@ def to_expire(keeper: Keeper) -> Iterator[Plan]:
     with Spool(keeper, make=False) as spool:
         host = spool.record()
         for plan in _all(spool, spool.entries()):
-            last = due.last_failed(host, spool.note(plan.entry.name))
+            last = due.last_failed(keeper, host, spool.note(plan.entry.name), plan.accepted, now)
             if last is None or plan.envelope is None:
                 continue
             if due.given_up(keeper, last, plan.envelope, plan.accepted, now):
