@@ -15,7 +15,7 @@ from muawrap.admin.screen import complain
 from muawrap.config import Config, hosts_for, load
 from muawrap.failure import Failure
 from muawrap.mail import Secret, SmartHost
-from muawrap.submission import discovery, keyrings, secrets, smarthosts
+from muawrap.submission import discovery, keyrings, secrets
 
 
 class Wanted(NamedTuple):
@@ -120,8 +120,7 @@ def _names(host: SmartHost | None) -> list[tuple[str, ...]]:
     """What each endpoint of a host may be called, as a delivery has it from DNS. Raises Failure."""
     if host is None:
         return [()]
-    found = discovery.endpoints(host) if smarthosts.is_discovered(host) else [host]
-    return [one.names or (one.host,) for one in found]
+    return [one.names or (one.host,) for one in discovery.endpoints(host)]
 
 
 def wanted(config: Config) -> list[Wanted]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from muawrap import schema
 from muawrap.failure import REFUSED, TRY_AGAIN, Failure, Stage
 from muawrap.mail import SmartHost
-from muawrap.submission import lookup
+from muawrap.submission import lookup, smarthosts
 from muawrap.submission.lookup import Answer, Question, Trouble
 
 SERVICES = {"_submissions._tcp": "submissions", "_submission._tcp": "submission"}
@@ -43,7 +43,9 @@ class Found(NamedTuple):
 
 
 def endpoints(entry: SmartHost) -> list[SmartHost]:
-    """The endpoints of an entry, in the order of one draw. Raises Failure."""
+    """The endpoints of an entry, in the order of one draw; itself where DNS has no say in it. Raises Failure."""
+    if not smarthosts.is_discovered(entry):
+        return [entry]
     return [endpoint.host for endpoint in find(entry).endpoints]
 
 

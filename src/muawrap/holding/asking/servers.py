@@ -19,7 +19,7 @@ from muawrap.failure import REFUSED, TRY_AGAIN, Failure, Stage
 from muawrap.holding.settings import named
 from muawrap.mail import Auth, Secret, SmartHost, endpoint
 from muawrap.schema import Bad
-from muawrap.submission import discovery, smarthosts
+from muawrap.submission import discovery
 from muawrap.submission.connection import Connection, Trace
 from muawrap.submission.opening import Opening
 from muawrap.submission.ready import ready
@@ -180,7 +180,7 @@ def _endpoints(hosts: tuple[SmartHost, ...], troubles: list[Trouble]) -> Iterato
     """The hosts, with the endpoints DNS has in place of srv:// and mx:// entries; it is asked when their turn comes."""
     for host in hosts:
         try:
-            found = discovery.endpoints(host) if smarthosts.is_discovered(host) else [host]
+            found = discovery.endpoints(host)
         except Failure as failure:
             troubles.append(Trouble(host, failure))
             continue
