@@ -10,7 +10,6 @@ import resource
 import signal
 import stat
 import subprocess
-import sys
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -218,19 +217,14 @@ def test_a_message_that_was_sent_is_not_kept_and_costs_only_those_who_asked(
         ready(program, server, folder)
         if not keeps:
             program.config.write_text(re.sub("(?m)^keep_failed.*$", "", program.config.read_text()))
-        script = (
-            "import json, sys; sys.path.append(sys.argv[1]);"
+        said = program.script(
+            "import json;"
             "from muawrap import sendmail;"
-            "status = sendmail.run(['sendmail', '-C', sys.argv[2], 'you@example.net']);"
-            "print(json.dumps([status, 'muawrap.keeping' in sys.modules]))"
+            "status = sendmail.run(['sendmail', '-C', sys.argv[1], 'you@example.net']);"
+            "print(json.dumps([status, 'muawrap.keeping' in sys.modules]))",
+            MESSAGE,
         )
-        done = subprocess.run(
-            [sys.executable, "-I", "-S", "-c", script, str(SOURCE), str(program.config)],
-            input=MESSAGE,
-            capture_output=True,
-            check=True,
-        )
-    assert json.loads(done.stdout) == [0, keeps]
+    assert json.loads(said) == [0, keeps]
     assert list(folder.iterdir()) == []
 
 

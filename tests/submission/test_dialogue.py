@@ -197,24 +197,18 @@ def test_the_connection_is_begun_before_the_dialogue_is_loaded(program: Program)
     """PERFORMANCE: start-up hides behind the wire; what is loaded before is a short list."""
     with Server() as server:
         program.configure(f'{program.smart_hosts(server)}from = "me@client.example"\n')
-        script = (
-            "import sys; sys.path.append(sys.argv[1]); bare = set(sys.modules);"
+        said = program.script(
+            "bare = set(sys.modules);"
             "from muawrap import sendmail;"
             "from muawrap.submission import dial;"
             "real = dial.Dial.__init__; loaded = [];"
             "dial.Dial.__init__ = lambda self, *a: (loaded.extend(set(sys.modules) - bare), real(self, *a))[1];"
-            "sendmail.run(['sendmail', '-C', sys.argv[2], 'you@example.net']);"
-            "print(*loaded)"
-        )
-        source = Path(program.folder, "src").resolve()
-        done = subprocess.run(
-            [sys.executable, "-I", "-S", "-c", script, str(source), str(program.config)],
-            input=b"Subject: hello\n\nHello.\n",
-            capture_output=True,
-            check=True,
+            "sendmail.run(['sendmail', '-C', sys.argv[1], 'you@example.net']);"
+            "print(*loaded)",
+            b"Subject: hello\n\nHello.\n",
         )
         assert len(server.finished()[0].messages) == 1
-    loaded = set(done.stdout.decode().split())
+    loaded = set(said.decode().split())
     ours = {name for name in loaded if name.startswith("muawrap")}
     if "site" not in loaded:  # which may run whatever is installed beside tomli
         assert {name.partition(".")[0].lstrip("_") for name in loaded - ours} - {

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -416,20 +415,13 @@ def test_a_plain_delivery_does_not_load_it(program: Program) -> None:
     """PERFORMANCE: what a configuration needs is loaded when it needs it."""
     with Server() as server:
         program.configure(f'{program.smart_hosts(server)}from = "me@client.example"\n')
-        script = (
-            "import sys; sys.path.append(sys.argv[1]);"
+        said = program.script(
             "from muawrap import sendmail;"
-            "sendmail.run(['sendmail', '-C', sys.argv[2], 'you@example.net']);"
-            "print(*sys.modules)"
+            "sendmail.run(['sendmail', '-C', sys.argv[1], 'you@example.net']);"
+            "print(*sys.modules)",
+            MESSAGE,
         )
-        source = Path(program.folder, "src").resolve()
-        done = subprocess.run(
-            [sys.executable, "-I", "-S", "-c", script, str(source), str(program.config)],
-            input=MESSAGE,
-            capture_output=True,
-            check=True,
-        )
-    loaded = {name.rpartition(".")[2] for name in done.stdout.decode().split() if name.startswith("muawrap.")}
+    loaded = {name.rpartition(".")[2] for name in said.decode().split() if name.startswith("muawrap.")}
     assert "transact" in loaded
     assert not loaded & {"lmtp", "unix", "socks"}
 

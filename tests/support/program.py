@@ -100,6 +100,16 @@ class Program:
         assert_silent(done.stdout or b"", done.stderr or b"", self.logged)
         return Result(done.returncode, done.stdout, done.stderr)
 
+    def script(self, code: str, stdin: bytes) -> bytes:
+        """What a script prints that imports the program, in a Python that has loaded nothing but itself.
+
+        It has `sys`, and the path of the configuration as sys.argv[1].
+        """
+        given = [f"import sys; sys.path.append(sys.argv.pop(1)); {code}", str(REPOSITORY / "src"), str(self.config)]
+        done = subprocess.run([sys.executable, "-I", "-S", "-c", *given], input=stdin, capture_output=True, check=True)
+        assert done.stderr == b""
+        return done.stdout
+
     def named(self, name: str) -> Path:
         """The program under this name, which is a link to bin/sendmail."""
         path = self.bin / name
